@@ -1,0 +1,152 @@
+"""All that a destination author implements: settings, a pure `prepare`, one `deliver`, and a `check`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+from pydantic import BaseModel, ConfigDict
+
+from .http import Http, Undelivered
+from .outcome import Delivered, Outcome, Rejected, Skipped
+
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .message import Message
+
+
+class Settings(BaseModel):
+    """The base of every settings model: unknown keys are errors, aliases and names both work."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Limits(Struct, frozen=True):
+    """What the destination allows; the loop keeps to it, never the destination itself.
+
+    `batch` items and `batch_bytes` bound one `deliver_batch`; `in_flight` bounds calls at once;
+    `ordered_batch` says the vendor applies the items of one batch in order, so one person's messages may
+    share it; `coalesce` turns `merge` on.
+    """
+
+    batch: int = 1
+    batch_bytes: int | None = None
+    in_flight: int = 64
+    ordered_batch: bool = False
+    coalesce: bool = False
+
+
+class Call(Struct, frozen=True, omit_defaults=True):
+    """One request as preview shows it. `json` is the body; `when` names the branch where look-ups decide."""
+
+    method: str
+    url: str
+    json: Any = None
+    when: str = ""
+
+
+class Payload(Struct, frozen=True):
+    """One message made ready for one destination.
+
+    `requests` and `look_ups` are what preview shows; `reports` names what was left out, renamed or doubted;
+    `capability` is the part of the vendor's API it needs (pausing is per capability); `data` is whatever
+    `deliver` wants to carry beside them.
+    """
+
+    requests: Sequence[Call]
+    look_ups: Sequence[Call] = ()
+    reports: Sequence[str] = ()
+    capability: str = ""
+    data: Any = None
+
+
+class Check(Struct, frozen=True):
+    """One line of `connectors test`. `capability` is empty when it concerns the whole account."""
+
+    name: str
+    ok: bool
+    capability: str = ""
+    detail: str = ""
+
+
+class Memory(Protocol):
+    """A small durable key-value of one connection: a cache, never the only copy of anything."""
+
+    def find(self, key: str) -> str | None:
+        """Return the value, or None when absent or expired."""
+        ...
+
+    def keep(self, key: str, value: str, ttl_s: float) -> None:
+        """Keep a value for some seconds."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget a key."""
+        ...
+
+
+class Scope(Struct, frozen=True):
+    """What a delivery may touch: the door to the network, the clock, and this connection's memory."""
+
+    http: Http
+    clock: Clock
+    memory: Memory
+    ports: Mapping[str, Any] = {}
+
+
+class Destination(ABC, Generic[S]):
+    """Where messages go. Retry, order, batching, limits and time-outs are the loop's business."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[Any]]
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    def limits(self) -> Limits:
+        """What the vendor allows with these settings."""
+        return Limits()
+
+    def headers(self) -> Mapping[str, str]:
+        """Credential headers: sent with every request, kept out of every record and dead letter."""
+        return {}
+
+    def budgets(self) -> Mapping[str, float]:
+        """Requests per minute by bucket of the vendor account, shared by all that call it."""
+        return {}
+
+    def allow_private(self) -> bool:
+        """Whether private addresses may be called; False where others than the operator choose URLs."""
+        return True
+
+    @abstractmethod
+    def prepare(self, message: Message) -> Payload | Skipped | Rejected:
+        """One message as requests, or why it has none. Pure: no I/O, clock or state."""
+
+    @abstractmethod
+    async def deliver(self, payload: Payload, scope: Scope) -> None:
+        """Send one payload once. Returning means delivered; `scope.http` raises `Undelivered` for the rest."""
+
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Outcome]:
+        """Send payloads and say what became of each, in order. Override where the vendor takes batches."""
+        outcomes: list[Outcome] = []
+        for payload in payloads:
+            try:
+                await self.deliver(payload, scope)
+                outcomes.append(Delivered())
+            except Undelivered as error:
+                outcomes.append(error.outcome)
+        return outcomes
+
+    def merge(self, earlier: Payload, later: Payload) -> Payload | None:
+        """One payload that does what two in a row of one person would (D20), or None."""
+        return None
+
+    @abstractmethod
+    async def check(self, scope: Scope) -> Sequence[Check]:
+        """Ask whether these settings work, changing nothing there; one line per capability."""
