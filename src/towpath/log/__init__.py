@@ -1,0 +1,383 @@
+"""Log and Ledger: what is kept and what became of it. The promises every engine keeps, in prose.
+
+Log
+    * `append` returns when the records are on disk, not before (P1). A message id seen from the same source
+      within the window is kept once, also when both copies arrive in one call or at the same time (P8).
+    * Positions are 1, 2, 3 … per partition, without gaps as appended; a record's position never changes.
+      After an erase a position may be missing.
+    * `read` returns only durable records, in order.
+Ledger
+    * One holder at a time: `lease` hands out a growing epoch, and `settle` with an older epoch changes
+      nothing and says so (the fence).
+    * `settle` moves settlement rows, counters, parked rows, dead letters and the cursor in one transaction.
+    * A dead letter stays dead until somebody replays it; a second replay of the same one has no effect.
+    * Balance (P2): per connection, accepted = delivered + waiting + dead + skipped + erased, at any instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
+
+from ..http import Exchange
+from ..message import Envelope, Record
+
+
+class Entry(Struct, frozen=True):
+    """One message on its way into the log: its id (the client's, or made here) and its bytes."""
+
+    message_id: str
+    raw: bytes
+
+
+class Group(Struct, frozen=True):
+    """The entries of one request, sharing one envelope."""
+
+    envelope: Envelope
+    entries: Sequence[Entry]
+
+
+class Refused(Struct, frozen=True):
+    """An item an ingest route would not take; kept like a dead letter, counted per source, in no balance.
+
+    `raw` holds at most the first 64 KiB of it.
+    """
+
+    source: str
+    index: int
+    code: str
+    reason: str
+    raw: bytes
+    at: float
+    id: int = 0
+
+
+class Appended(Struct, frozen=True):
+    """What an append did: how many entries were new, how many were known, and the last position."""
+
+    stored: int
+    duplicates: int
+    last: int
+
+
+class Erased(Struct, frozen=True):
+    """What an erase removed: log records, and parked or dead copies."""
+
+    records: int
+    copies: int
+
+
+class LogFull(Exception):
+    """The log cannot take more (disk full or below the reserve); nothing of the call was kept."""
+
+
+State: TypeAlias = Mapping[str, object]
+
+
+class Log(Protocol):
+    """The durable ordered log."""
+
+    async def append(
+        self, groups: Sequence[Group], refused: Sequence[Refused] = (), state: tuple[str, State] | None = None
+    ) -> Appended:
+        """Keep messages; durable when it returns. `state` = (source, its resume state), same transaction.
+
+        Raises `LogFull`, with nothing kept.
+        """
+        ...
+
+    async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
+        """Records with position > after, in order, at most `limit`; empty when there is none yet."""
+        ...
+
+    async def wait(self, after: int, partition: int = 0) -> None:
+        """Return once a record beyond `after` is durable."""
+        ...
+
+    def last(self, partition: int = 0) -> int:
+        """The position of the newest durable record; 0 when empty."""
+        ...
+
+    async def find(self, message_id: str, source: str | None = None, limit: int = 10) -> Sequence[Record]:
+        """Records with this message id, newest first (a scan)."""
+        ...
+
+    async def latest(self, limit: int, before: int | None = None) -> Sequence[Record]:
+        """The newest records, newest first, optionally only those before a position."""
+        ...
+
+    async def refusals(self, source: str | None = None, limit: int = 100) -> Sequence[Refused]:
+        """Items refused at ingest, newest first."""
+        ...
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Per source: accepted, duplicates, refused since the log began."""
+        ...
+
+    async def source_state(self, source: str) -> State:
+        """The state saved with the last append of a polled source; empty at first."""
+        ...
+
+    async def trim(self, before: float) -> int:
+        """Drop records received before this Unix time that every connection has settled; how many."""
+        ...
+
+    async def erase(self, person: Collection[str]) -> Erased:
+        """Remove every record whose userId, anonymousId or previousId is one of these exact ids.
+
+        Also their parked rows and dead letters; deliveries not yet settled count as erased. The bytes are
+        gone from the files when it returns.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Flush and close."""
+        ...
+
+
+DoneState: TypeAlias = Literal["delivered", "skipped", "dead"]
+Key: TypeAlias = tuple[int, int]
+"""A delivery on one connection: (position, index); index counts what a transform made of one message."""
+
+
+class Done(Struct, frozen=True, gc=False):
+    """A delivery that has ended. `reason` is set for skipped and dead.
+
+    `at` is Unix seconds; `ms` is what the last attempt took.
+    """
+
+    position: int
+    index: int
+    state: DoneState
+    reason: str = ""
+    code: int = 0
+    attempts: int = 1
+    ms: int = 0
+    at: float = 0.0
+
+
+class Parked(Struct, frozen=True):
+    """A delivery that waits on its own, with its own copy of the record, so that the cursor can move on.
+
+    `due` and `first_at` (first attempt, 0 when none yet) are Unix seconds. `follower` marks one whose
+    predecessor died of exhaustion (P7). `hold` names the paused capability it waits for, if any. `alone`
+    counts failures with 5xx while the destination was healthy for others (D06).
+    """
+
+    position: int
+    index: int
+    person: str
+    due: float
+    attempts: int
+    first_at: float
+    reason: str
+    record: Record
+    follower: bool = False
+    hold: str = ""
+    alone: int = 0
+
+
+class Dead(Struct, frozen=True):
+    """A dead letter: the record, why and when, every attempt's line, and the last exchange."""
+
+    position: int
+    index: int
+    person: str
+    reason: str
+    code: int
+    attempts: int
+    first_at: float
+    died_at: float
+    record: Record
+    exchange: Exchange | None = None
+    connection: str = ""
+    id: int = 0
+
+
+class Settlement(Struct, frozen=True):
+    """One transaction of a connection.
+
+    `done` ends deliveries (parked ones of the same key are removed); `dead` holds the letters for those of
+    `done` with state dead; `parked` inserts or replaces rows; `merges` renames the person of parked rows
+    (old, new), applied first; `cursor`: every position up to it is done or parked.
+    """
+
+    cursor: int
+    done: Sequence[Done] = ()
+    dead: Sequence[Dead] = ()
+    parked: Sequence[Parked] = ()
+    merges: Sequence[tuple[str, str]] = ()
+
+
+class Lease(Struct, frozen=True):
+    """The right to settle one connection's partition, with its fence."""
+
+    connection: str
+    partition: int
+    owner: str
+    epoch: int
+
+
+class Progress(Struct, frozen=True):
+    """Where a connection stands when its loop starts: everything needed to go on.
+
+    `settled` and `parked` are keys beyond the cursor; `waiting` maps each person with parked rows to the
+    due time of the first one.
+    """
+
+    cursor: int
+    settled: frozenset[Key]
+    parked: frozenset[Key]
+    waiting: Mapping[str, float]
+
+
+class Pause(Struct, frozen=True):
+    """A connection stands still: by hand (capability "*") or because a capability is refused."""
+
+    connection: str
+    capability: str
+    reason: str
+    since: float
+
+
+class Balance(Struct, frozen=True):
+    """P2 of one connection, all numbers of the same instant."""
+
+    connection: str
+    accepted: int
+    delivered: int
+    waiting: int
+    dead: int
+    skipped: Mapping[str, int]
+    erased: int
+
+    @property
+    def difference(self) -> int:
+        """Accepted − everything else; 0 or something is wrong."""
+        return (
+            self.accepted
+            - self.delivered
+            - self.waiting
+            - self.dead
+            - sum(self.skipped.values())
+            - self.erased
+        )
+
+
+class DeadFilter(Struct, frozen=True):
+    """Which dead letters: all given conditions hold. `ids` are `Dead.id`s; times are Unix seconds."""
+
+    connection: str | None = None
+    ids: Sequence[int] | None = None
+    code: int | None = None
+    reason: str | None = None
+    person: str | None = None
+    message_id: str | None = None
+    since: float | None = None
+    limit: int = 1000
+
+
+class Ledger(Protocol):
+    """What became of every delivery."""
+
+    async def connect(
+        self, connection: str, sources: Collection[str], start: Literal["now", "earliest"]
+    ) -> None:
+        """Make the connection known (idempotent); a new one starts after the newest record, or first."""
+        ...
+
+    async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
+        """Take or renew the lease; None while another owner's has not run out."""
+        ...
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back at a graceful stop."""
+        ...
+
+    async def progress(self, lease: Lease) -> Progress:
+        """Where to go on."""
+        ...
+
+    async def settle(self, lease: Lease, settlement: Settlement) -> bool:
+        """Apply one settlement, durably; False (and no change) when the lease is no longer the newest."""
+        ...
+
+    async def parked(self, connection: str, person: str, limit: int = 64) -> Sequence[Parked]:
+        """A person's parked deliveries in order of key."""
+        ...
+
+    async def due(self, connection: str, now: float, limit: int = 256) -> Sequence[tuple[str, float]]:
+        """Persons whose first parked delivery is due, with that time, soonest first."""
+        ...
+
+    async def hurry(self, connection: str, now: float, hold: str | None = None) -> int:
+        """Make waiting parked rows due now (all, or those of one hold); how many."""
+        ...
+
+    async def dead(self, where: DeadFilter) -> Sequence[Dead]:
+        """Dead letters, newest first."""
+        ...
+
+    async def replay(self, where: DeadFilter, now: float) -> Mapping[str, int]:
+        """Dead letters become parked and due again; connection → how many. A second call finds none."""
+        ...
+
+    async def drop(self, where: DeadFilter) -> int:
+        """Delete dead letters for good; their deliveries count as dead for ever. How many."""
+        ...
+
+    async def prune(self, before: float) -> int:
+        """Delete dead letters and refusals that died before this time; how many."""
+        ...
+
+    async def deliveries(
+        self, connection: str | None, position: int | None, limit: int
+    ) -> Sequence[tuple[str, Done]]:
+        """Ended deliveries (connection, row), newest first, optionally of one position."""
+        ...
+
+    async def waiting(self, connection: str | None, limit: int) -> Sequence[tuple[str, Parked]]:
+        """Parked deliveries (connection, row), soonest first."""
+        ...
+
+    async def pause(self, pause: Pause) -> None:
+        """Remember that a connection stands still."""
+        ...
+
+    async def resume(self, connection: str, capability: str = "*") -> None:
+        """Forget a pause."""
+        ...
+
+    async def pauses(self) -> Sequence[Pause]:
+        """All pauses in force."""
+        ...
+
+    async def balance(self, *, recount: bool = False) -> Sequence[Balance]:
+        """P2 per connection, from the counters, or counted again from the rows and the log."""
+        ...
+
+    async def suppress(self, ids: Collection[str]) -> None:
+        """Add exact ids (userId or anonymousId) to the suppressed ones."""
+        ...
+
+    async def unsuppress(self, ids: Collection[str]) -> None:
+        """Take ids off."""
+        ...
+
+    async def suppressed(self) -> frozenset[str]:
+        """All suppressed ids."""
+        ...
+
+    async def link(self, identifier: str, position: int, person: str) -> None:
+        """Remember that from this position on `identifier` belongs to `person` (idempotent)."""
+        ...
+
+    async def links(self, identifier: str) -> Sequence[tuple[int, str]]:
+        """(position, person) of an identifier, ascending."""
+        ...
+
+    async def linked(self, person: str, before: int) -> int:
+        """How many links to this person were made before a position."""
+        ...

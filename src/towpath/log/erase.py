@@ -1,0 +1,211 @@
+"""Erasing a person: the records, and every copy a connection holds, by exact ids."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+from msgspec import Struct
+
+from ..message import Record, identifier
+from .append import insert
+from .blob import Codec
+from .schema import select
+from .scope import leave, load, scopes
+from .settle import ACCEPTED, DEAD, ERASED, Counts, Letter, count, has_ended, insert_ended, relane, unpark
+
+STEP_BLOBS = 64
+PREFIXES = ("", "u:", "a:")
+"""How an id is spelled as an identifier of links and as the name of a lane."""
+_record = msgspec.msgpack.Decoder(Record).decode
+_letter = msgspec.msgpack.Decoder(Letter).decode
+
+
+class _Head(Struct, rename="camel"):
+    user_id: Any = None
+    anonymous_id: Any = None
+    previous_id: Any = None
+
+
+_head = msgspec.json.Decoder(_Head).decode
+
+
+class Person:
+    """The exact ids of one person, and how to find them in bytes."""
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self.ids = frozenset(ids)
+        self._spellings = [spelling.encode() for spelling in self.ids]
+        self._any = any(_numeric(spelling) for spelling in self.ids)  # 1e2 and 100.0 are one id
+
+    def perhaps(self, data: bytes) -> bool:
+        """False: certainly not in these bytes, in no spelling JSON allows."""
+        return self._any or b"\\" in data or any(spelling in data for spelling in self._spellings)
+
+    def owns(self, raw: bytes) -> bool:
+        """Whether this message is the person's; one that cannot be read is when it shows an id."""
+        try:
+            head = _head(raw)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return any(spelling in raw for spelling in self._spellings) or self._escaped(raw)
+        found = (head.user_id, head.anonymous_id, head.previous_id)
+        return any(identifier(value) in self.ids for value in found)
+
+    def _escaped(self, raw: bytes) -> bool:
+        text = raw.decode("utf-8", "replace")
+        unescaped = text.encode("latin-1", "backslashreplace").decode("unicode_escape", "replace")
+        return any(spelling in unescaped for spelling in self.ids)
+
+
+def _numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class Found(Struct, frozen=True):
+    """One step of the search: blob position -> record positions, and where to go on (None: done)."""
+
+    records: Mapping[int, frozenset[int]]
+    after: int | None
+
+
+def search(connection: apsw.Connection, codec: Codec, person: Person, after: int, last: int) -> Found:
+    """Look through the next `STEP_BLOBS` blobs. Raises `Damaged`."""
+    found: dict[int, frozenset[int]] = {}
+    sql = "SELECT position, count, body FROM blob WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
+    position = None
+    for position, span, body in connection.execute(sql, (after + 1, last, STEP_BLOBS)):
+        plain = codec.unpack(position, body)
+        if person.perhaps(plain):
+            records = codec.parse(position, span, plain).records()
+            if own := frozenset(record.position for record in records if person.owns(record.raw)):
+                found[position] = own
+    return Found(found, position)
+
+
+def strike(connection: apsw.Connection, codec: Codec, found: Mapping[int, frozenset[int]]) -> tuple[int, int]:
+    """Take these records out of their blobs and their deliveries into `erased`; (records, parked copies)."""
+    records, copies = 0, 0
+    counts: Counts = Counter()
+    targets = select(connection, "SELECT id, cursor FROM connection")
+    for position, gone in found.items():
+        blob = load(connection, codec, position)
+        if blob is None:
+            continue
+        removed = [record for record in blob.records() if record.position in gone]
+        rest = blob.without(gone)
+        insert(connection, rest, rest.sources(), codec.encode(rest))
+        records += len(removed)
+        for target, cursor in targets:
+            copies += _settle(connection, target, cursor, removed, counts)
+    _count(connection, counts)
+    return records, copies
+
+
+def _settle(
+    connection: apsw.Connection, target: int, cursor: int, removed: Sequence[Record], counts: Counts
+) -> int:
+    """What the loss of these records means for one connection; how many parked copies went."""
+    of = scopes(connection, target)
+    own = [r.position for r in removed if any(scope.holds(r.source, r.position) for scope in of)]
+    counts[target, ACCEPTED, ""] += len(own)
+    copies = _strike_parked(connection, target, _parked(connection, target, own), counts)
+    untried = [p for p in own if p > cursor and not has_ended(connection, (target, p, 0))]
+    _end(connection, target, ((position, 0) for position in untried), counts)
+    leave(connection, target, own)
+    connection.executemany(
+        "UPDATE settlement SET reason = '' WHERE connection = ? AND position = ? AND kind = ?",
+        [(target, position, DEAD) for position in own],
+    )
+    return copies
+
+
+def _parked(connection: apsw.Connection, target: int, positions: Iterable[int]) -> list[tuple[int, int]]:
+    sql = "SELECT position, idx FROM parked WHERE connection = ? AND position = ?"
+    return list(connection.executemany(sql, [(target, position) for position in positions]))
+
+
+def _strike_parked(
+    connection: apsw.Connection, target: int, keys: Collection[tuple[int, int]], counts: Counts
+) -> int:
+    gone = unpark(connection, target, keys)
+    _end(connection, target, gone, counts)
+    relane(connection, target, {person for person, _ in gone.values()})
+    return len(gone)
+
+
+def _end(connection: apsw.Connection, target: int, keys: Iterable[tuple[int, int]], counts: Counts) -> None:
+    ended = insert_ended(connection, [(target, *key, ERASED, "", 0, 0, 0, 0, 1) for key in keys])
+    counts[target, ERASED, ""] += len(ended)
+
+
+def _count(connection: apsw.Connection, counts: Counts) -> None:
+    count(connection, "past", Counter({key: n for key, n in counts.items() if key[1] == ACCEPTED}))
+    count(connection, "counter", Counter({key: n for key, n in counts.items() if key[1] == ERASED}))
+
+
+class Copies(Struct, frozen=True):
+    """Rows outside the log that hold the person: parked keys by connection, ids of letters and refusals."""
+
+    parked: Mapping[int, Collection[tuple[int, int]]]
+    dead: Collection[int]
+    refused: Collection[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.parked or self.dead or self.refused)
+
+
+def search_copies(connection: apsw.Connection, codec: Codec, person: Person, last: int) -> Copies:
+    """Find the copies made of records up to position `last`. Raises `Damaged`."""
+    parked: dict[int, list[tuple[int, int]]] = {}
+    sql = "SELECT connection, position, idx, body FROM parked WHERE position <= ?"
+    for target, position, index, body in connection.execute(sql, (last,)):
+        plain = codec.unpack(position, body)
+        if person.perhaps(plain) and person.owns(_record(plain).raw):
+            parked.setdefault(target, []).append((position, index))
+    dead: list[int] = []
+    for id_, position, body in connection.execute(
+        "SELECT id, position, body FROM dead WHERE position <= ?", (last,)
+    ):
+        plain = codec.unpack(position, body)
+        if person.perhaps(plain) and person.owns(_letter(plain).record.raw):
+            dead.append(id_)
+    refused = [
+        id_
+        for id_, raw in connection.execute("SELECT id, raw FROM refused")
+        if person.perhaps(raw) and person.owns(raw)
+    ]
+    return Copies(parked, dead, refused)
+
+
+def strike_copies(connection: apsw.Connection, copies: Copies) -> int:
+    """Delete what was found; how many parked and dead copies there were."""
+    counts: Counts = Counter()
+    gone = 0
+    for target, keys in copies.parked.items():
+        gone += _strike_parked(connection, target, keys, counts)
+    _count(connection, counts)
+    letters = connection.executemany(
+        "DELETE FROM dead WHERE id = ? RETURNING id", [(i,) for i in copies.dead]
+    )
+    gone += len(letters.fetchall())
+    connection.executemany("DELETE FROM refused WHERE id = ?", [(i,) for i in copies.refused])
+    return gone
+
+
+def unlink(connection: apsw.Connection, person: Person) -> None:
+    """Forget the links from and to these ids; what else is in their lanes goes on without a name."""
+    for name in [prefix + spelling for spelling in person.ids for prefix in PREFIXES]:
+        connection.execute("DELETE FROM link WHERE identifier = ?1 OR person = ?1", (name,))
+        connection.execute("UPDATE dead SET person = 'erased:' || position WHERE person = ?", (name,))
+        sql = "SELECT connection, min(position) FROM parked WHERE person = ? GROUP BY connection"
+        for target, position in select(connection, sql, [name]):
+            sql = "UPDATE parked SET person = ? WHERE connection = ? AND person = ?"
+            connection.execute(sql, (f"erased:{position}", target, name))
+            relane(connection, target, {name, f"erased:{position}"})

@@ -1,0 +1,314 @@
+"""The embedded engine: log and ledger of one machine in one SQLite file, with one writer and group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from ..clock import Clock
+from ..message import Record
+from . import Appended, Erased, Group, LogFull, Refused, State, trim
+from .blob import Codec, Damaged
+from .database import Database
+from .dedup import Deduplication, Pending, Seen
+from .erase import Person, search, search_copies, strike, strike_copies, unlink
+from .ledger import SqliteLedger
+from .scope import FROM
+
+WEEK_S = 7 * 86400.0
+RESERVE_BYTES = 64 << 20
+CACHED_BLOBS = 16
+
+
+class SqliteLog:
+    """Implements `Log` with one partition, 0."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        window_s: float,
+        reserve_bytes: int,
+        free_bytes: Callable[[Path], int],
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._reserve_bytes = reserve_bytes
+        self._free_bytes = free_bytes
+        self._dedup = Deduplication(database.path.with_name("dedup"), window_s, database.later)
+        self._last = int(database.reader.execute("SELECT last FROM log").get)
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._blobs: OrderedDict[int, list[Record]] = OrderedDict()
+
+    async def start(self) -> None:
+        """Make the memory of message ids again: from its files, and from the log what they lack."""
+        now = self._clock.now()
+        await self._database.scan(
+            lambda db, codec: self._dedup.load(now, self._last, partial(_seen, db, codec))
+        )
+
+    # Appending
+
+    async def append(
+        self, groups: Sequence[Group], refused: Sequence[Refused] = (), state: tuple[str, State] | None = None
+    ) -> Appended:
+        """Keep messages; durable when it returns. Raises `LogFull`, with nothing kept."""
+        if self._free_bytes(self._database.path.parent) < self._reserve_bytes:
+            raise LogFull(
+                f"less than {self._reserve_bytes >> 20} MiB of disk space are left for deliveries to end"
+            )
+        while isinstance(incoming := self._dedup.admit(groups, self._clock.now()), Pending):
+            await _concluded(incoming)
+        incoming.refused, incoming.state = refused, state
+        pending = self._dedup.begin(incoming)
+        take = self._database.appender.take
+        return await self._database.writer.submit(
+            lambda db: take(db, incoming), lambda appended: self._conclude(pending, appended)
+        )
+
+    def _conclude(self, pending: Pending, appended: Appended | None) -> None:
+        if appended is not None:
+            self._last = max(self._last, appended.last)
+            if self._waiting:
+                self._wake()
+        self._dedup.finish(pending, None if appended is None else appended.last)
+
+    def _wake(self) -> None:
+        still = []
+        for after, future in self._waiting:
+            if after >= self._last:
+                still.append((after, future))
+            elif not future.done():
+                future.set_result(None)
+        self._waiting = still
+
+    # Reading
+
+    def last(self, partition: int = 0) -> int:
+        """The position of the newest durable record; 0 when empty."""
+        return self._last if partition == 0 else 0
+
+    async def wait(self, after: int, partition: int = 0) -> None:
+        """Return once a record beyond `after` is durable."""
+        if self.last(partition) <= after:
+            future = asyncio.get_running_loop().create_future()
+            self._waiting.append((after, future))
+            await future
+
+    async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
+        """Records with position > after, in order, at most `limit`. Raises `Damaged`."""
+        found: list[Record] = []
+        if partition or limit <= 0:
+            return found
+        sql = f"SELECT position, count FROM blob WHERE {FROM} ORDER BY position"  # noqa: S608
+        try:
+            for position, span in self._database.reader.execute(sql, (after + 1,)):
+                records = self._records(position, span)
+                start = bisect_right(records, after, key=_position)
+                found += records[start : start + limit - len(found)]
+                if len(found) >= limit:
+                    break
+        except apsw.CorruptError as error:
+            raise Damaged(found[-1].position + 1 if found else after + 1, str(error)) from error
+        return found
+
+    def _records(self, position: int, span: int) -> list[Record]:
+        """A blob's records, kept for the other connections that are about to read them."""
+        blobs = self._blobs
+        if position in blobs:
+            blobs.move_to_end(position)
+            return blobs[position]
+        body = self._database.reader.execute("SELECT body FROM blob WHERE position = ?", (position,)).get
+        records = list(self._database.codec.decode(position, span, body).records())
+        blobs[position] = records
+        if len(blobs) > CACHED_BLOBS:
+            blobs.popitem(last=False)
+        return records
+
+    async def latest(self, limit: int, before: int | None = None) -> Sequence[Record]:
+        """The newest records, newest first."""
+        end = self._last if before is None else min(before - 1, self._last)
+        return await self._database.scan(lambda db, codec: _backwards(db, codec, end, lambda _: True, limit))
+
+    async def find(self, message_id: str, source: str | None = None, limit: int = 10) -> Sequence[Record]:
+        """Records with this message id, newest first (a scan)."""
+
+        def fits(record: Record) -> bool:
+            return record.message_id == message_id and source in (None, record.source)
+
+        return await self._database.scan(
+            lambda db, codec: _backwards(db, codec, self._last, fits, limit, message_id.encode())
+        )
+
+    async def refusals(self, source: str | None = None, limit: int = 100) -> Sequence[Refused]:
+        """Items refused at ingest, newest first."""
+        sql = (
+            "SELECT source, idx, code, reason, raw, at, id FROM refused "
+            "WHERE ?1 IS NULL OR source = ?1 ORDER BY id DESC LIMIT ?2"
+        )
+        return [Refused(*row) for row in self._database.reader.execute(sql, (source, limit))]
+
+    async def counts(self) -> Mapping[str, Mapping[str, int]]:
+        """Per source: accepted, duplicates, refused since the log began."""
+        rows = self._database.reader.execute("SELECT name, accepted, duplicates, refused FROM source")
+        return {name: {"accepted": a, "duplicates": d, "refused": r} for name, a, d, r in rows}
+
+    async def source_state(self, source: str) -> State:
+        """The state saved with the last append of a polled source; empty at first."""
+        state = self._database.reader.execute("SELECT state FROM source WHERE name = ?", (source,)).get
+        return {} if state is None else msgspec.json.decode(state, type=dict[str, object])
+
+    # Retention and erasure
+
+    async def trim(self, before: float) -> int:
+        """Drop old records that every connection has settled. Their ids stay known for the window."""
+        await self._remember()
+        codec, gone = Codec(), 0
+        while (step := await self._database.write(lambda db: trim.step(db, codec, before))) is not None:
+            gone += step
+        self._blobs.clear()
+        return gone
+
+    async def erase(self, person: Collection[str]) -> Erased:
+        """Remove a person's records and their copies; the bytes are gone from the files when it returns."""
+        await self._remember()
+        who, codec = Person(person), Codec()
+        last, records, copies = self._last, 0, 0
+        after: int | None = 0
+        while after is not None:
+            step = await self._database.scan(partial(search, person=who, after=after, last=last))
+            struck = await self._database.write(partial(strike, codec=codec, found=step.records))
+            after, records, copies = step.after, records + struck[0], copies + struck[1]
+        while found := await self._database.scan(lambda db, c: search_copies(db, c, who, last)):
+            copies += await self._database.write(partial(strike_copies, copies=found))
+        await self._database.write(partial(unlink, person=who))
+        self._blobs.clear()
+        await self._database.truncate()
+        return Erased(records, copies)
+
+    async def _remember(self) -> None:
+        """Put the ids of all records on disk, so that they outlive the records themselves."""
+        await self._database.write(lambda _: None)  # what was appended before is concluded now
+        self._dedup.freeze()
+        await self._database.idle()
+        if not self._dedup.stored:
+            raise LogFull("the ids of the newest records could not be written beside the log")
+
+    async def close(self) -> None:
+        """Flush and close."""
+        await self._database.close(self._dedup.save)
+
+
+class SqliteStore(SqliteLog, SqliteLedger):
+    """Log and ledger of one data directory: `async with SqliteStore.open(path, clock) as store`."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        *,
+        window_s: float,
+        reserve_bytes: int,
+        free_bytes: Callable[[Path], int],
+    ) -> None:
+        SqliteLog.__init__(
+            self, database, clock, window_s=window_s, reserve_bytes=reserve_bytes, free_bytes=free_bytes
+        )
+        SqliteLedger.__init__(self, database, clock)
+
+    @classmethod
+    async def begin(
+        cls,
+        directory: str | Path,
+        clock: Clock,
+        *,
+        window_s: float = WEEK_S,
+        reserve_bytes: int = RESERVE_BYTES,
+        inline: bool = False,
+        durable: bool = True,
+        free_bytes: Callable[[Path], int] | None = None,
+    ) -> SqliteStore:
+        """Open a data directory; the caller closes the store.
+
+        `window_s`: how long a message id is known at least (at most an eighth longer). Below `reserve_bytes`
+        of free disk space (see `free_bytes`) appends are refused while settlements go on. For simulations,
+        `inline` needs no thread and `durable=False` leaves fsync out. Raises `TowpathError` when another
+        process owns the directory.
+        """
+        database = Database(Path(directory), inline=inline, durable=durable)
+        store = cls(
+            database,
+            clock,
+            window_s=window_s,
+            reserve_bytes=reserve_bytes,
+            free_bytes=free_bytes or _free_bytes,
+        )
+        await store.start()
+        return store
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, directory: str | Path, clock: Clock, **settings: Any) -> AsyncIterator[SqliteStore]:
+        """`begin` and `close` around a block, with the same settings."""
+        store = await cls.begin(directory, clock, **settings)
+        try:
+            yield store
+        finally:
+            await store.close()
+
+
+_position = attrgetter("position")
+
+
+def _free_bytes(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+async def _concluded(pending: Pending) -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    pending.waiters.append(lambda: None if future.done() else future.set_result(None))
+    await future
+
+
+def _seen(db: apsw.Connection, codec: Codec, after: int, to: int, since: float) -> Iterator[Seen]:
+    """What deduplication needs of a stretch of the log; a damaged blob is passed over, ingest goes on."""
+    sql = f"SELECT position, count, body FROM blob WHERE {FROM} AND position <= ? AND received_max >= ?"  # noqa: S608
+    for position, span, body in db.execute(f"{sql} ORDER BY position", (after + 1, to, since)):
+        with suppress(Damaged):
+            for record in codec.decode(position, span, body).records():
+                if after < record.position <= to:
+                    yield record.position, record.envelope.received_at, record.source, record.message_id
+
+
+def _backwards(
+    db: apsw.Connection,
+    codec: Codec,
+    end: int,
+    fits: Callable[[Record], bool],
+    limit: int,
+    holding: bytes = b"",
+) -> list[Record]:
+    """Records up to position `end`, newest first; only blobs whose bytes hold `holding` are decoded."""
+    found: list[Record] = []
+    sql = "SELECT position, count, body FROM blob WHERE position <= ? ORDER BY position DESC"
+    for position, span, body in db.execute(sql, (end,)):
+        plain = codec.unpack(position, body)
+        if holding in plain:
+            records = list(codec.parse(position, span, plain).records())
+            found += [record for record in reversed(records) if record.position <= end and fits(record)]
+        if len(found) >= limit:
+            break
+    return found[:limit]
