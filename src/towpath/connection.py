@@ -1,0 +1,84 @@
+"""Connection: a source joined to a destination; `payload` is the one path preview, dry run and delivery all take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from .destination import Destination, Payload
+from .message import Message
+from .outcome import Rejected, Skipped
+
+
+class Connection(Struct, frozen=True, kw_only=True):
+    """What flows from which sources to one destination.
+
+    `only` (message types) and `events` (track names), when given, let just those through. `max_age_s` maps an
+    event name, a message type or "*" to the age in seconds beyond which a message is skipped as stale (D06).
+    """
+
+    name: str
+    sources: frozenset[str]
+    destination_name: str
+    destination: Destination[Any]
+    only: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    max_age_s: Mapping[str, float] = {}
+    start: str = "now"
+
+    def payload(self, message: Message) -> Payload | Skipped | Rejected:
+        """What this connection would send for a message, or why it sends nothing. Pure."""
+        return self.skip(message) or self.destination.prepare(message)
+
+    def skip(self, message: Message) -> Skipped | None:
+        """Why this connection leaves a message out before its destination sees it; None when it does not."""
+        if self.only and message.type not in self.only:
+            return Skipped("filtered", f"this connection takes only {', '.join(sorted(self.only))}")
+        if self.events and message.type == "track" and message.event not in self.events:
+            return Skipped("filtered", f"this connection does not take the event {message.event!r}")
+        if not self._switched_on(message.integrations):
+            return Skipped("filtered", "the message's `integrations` switch this destination off")
+        return untrusted(message)
+
+    def stale(self, message: Message, now: float) -> Skipped | None:
+        """Skip a message that is older than this connection wants; `now` is Unix seconds."""
+        if not self.max_age_s:
+            return None
+        limits = [
+            self.max_age_s.get(key) for key in (message.event, message.type, "*") if isinstance(key, str)
+        ]
+        limit = next((found for found in limits if found is not None), None)
+        if limit is None or now - message.received_at <= limit:
+            return None
+        return Skipped("stale", f"older than {limit:g} s")
+
+    def _switched_on(self, switch: Mapping[str, Any] | bool | None) -> bool:
+        """Read Segment's `integrations`: names in any case; `All` is the default of the unnamed (E025)."""
+        if switch is None or switch is True:
+            return True
+        if switch is False:
+            return False
+        chosen = {name.lower(): value for name, value in switch.items()}
+        names = (self.destination_name.lower(), self.destination.name.lower())
+        named = next((chosen[name] for name in names if name in chosen), chosen.get("all", True))
+        return named is not False
+
+
+def untrusted(message: Message) -> Skipped | None:
+    """What a copied client key must not do (D13): delete or suppress people, or merge anyone but itself."""
+    if message.trust == "server":
+        return None
+    if message.type == "delete":
+        return Skipped(
+            "untrusted", "a client source cannot delete people; send it from a source with trust: server"
+        )
+    if message.type == "alias" and message.previous_id != message.anonymous_id:
+        return Skipped("untrusted", "a client source can alias only its own anonymousId")
+    return None
+
+
+def destinations_of(connections: Collection[Connection]) -> Mapping[str, Destination[Any]]:
+    """Each destination by its configured name."""
+    return {connection.destination_name: connection.destination for connection in connections}

@@ -1,0 +1,79 @@
+"""The courier: makes one call of a destination and says what became of each parcel in it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .destination import Destination, Scope
+from .http import Stopping, Undelivered
+from .lanes import Lane, Parcel
+from .outcome import Delivered, Outcome, Paused, Rejected, Retry
+from .redaction import header_secrets, redact
+
+UNFORESEEN = 500
+REFUSES_A_BATCH = frozenset({400, 413})
+
+
+class Courier:
+    """Calls one destination. What its code raises becomes an outcome; only cancelling passes through."""
+
+    def __init__(self, destination: Destination[Any], scope: Scope) -> None:
+        self._destination = destination
+        self._scope = scope
+
+    async def send(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
+        """What became of each parcel, in order; None for one that a stop kept from being sent."""
+        try:
+            return await self._call(parcels)
+        except Stopping:
+            return [None] * len(parcels)
+        except Undelivered as error:
+            if len(parcels) > 1 and _refuses_a_batch(error.outcome):
+                return await self._halves(parcels)
+            for parcel in parcels:
+                parcel.exchange = error.exchange
+            return [error.outcome] * len(parcels)
+        except Exception:
+            return [self.unforeseen("delivering")] * len(parcels)
+
+    def unforeseen(self, doing: str) -> Retry:
+        """The outcome of an exception nobody expected, with its traceback. Call it where that is handled."""
+        http = self._scope.http
+        found = redact(traceback.format_exc(limit=-3), {*http.secrets, *header_secrets(http.headers)})
+        return Retry(f"{doing} failed: {found}", code=UNFORESEEN)
+
+    async def _call(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
+        if len(parcels) == 1:
+            await self._destination.deliver(parcels[0].payload, self._scope)
+            return [Delivered()]
+        payloads = [parcel.payload for parcel in parcels]
+        outcomes: list[Outcome | None] = [*await self._destination.deliver_batch(payloads, self._scope)]
+        if len(outcomes) != len(parcels):
+            raise ValueError(f"deliver_batch returned {len(outcomes)} outcomes for {len(parcels)} payloads")
+        return outcomes
+
+    async def _halves(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
+        """A batch refused as a whole is halved until the one at fault stands alone (D03)."""
+        middle = len(parcels) // 2
+        first = await self.send(parcels[:middle])
+        waiting = set(_unfinished(parcels[:middle], first))
+        later = [parcel for parcel in parcels[middle:] if parcel.lane not in waiting]
+        sent = iter(await self.send(later) if later else [])
+        # Whoever failed in the first half keeps the rest of his order for the next time.
+        second = [None if parcel.lane in waiting else next(sent) for parcel in parcels[middle:]]
+        return [*first, *second]
+
+
+def _refuses_a_batch(outcome: Outcome) -> bool:
+    return isinstance(outcome, Rejected) and outcome.code in REFUSES_A_BATCH
+
+
+def _unfinished(parcels: Sequence[Parcel], outcomes: Sequence[Outcome | None]) -> Iterable[Lane]:
+    """The lanes of those that are to be sent again."""
+    return (
+        parcel.lane
+        for parcel, outcome in zip(parcels, outcomes, strict=True)
+        if outcome is None or isinstance(outcome, Retry | Paused)
+    )

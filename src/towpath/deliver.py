@@ -1,0 +1,629 @@
+"""The one loop of a connection: read → lanes → deliver → settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+
+from .connection import Connection
+from .courier import Courier
+from .destination import Payload, Scope
+from .dispatch import Dispatch
+from .health import Health
+from .identity import Identity, may_link
+from .lanes import Item, Lane, Lanes, Parcel, Stand
+from .log import Dead, Done, DoneState, Ledger, Log, Parked, Progress
+from .message import Message, Record, Unreadable, read
+from .outage import Outage
+from .outcome import LONGEST_WISH_S, Delivered, Outcome, Paused, Rejected, Retry, Skipped
+from .parking import NEVER, PAGE, Parking
+from .pauses import Pauses, Verdict
+from .retry import RetryPolicy
+from .settler import Fenced, Settler
+
+WINDOW = 4096
+CHUNK = 256
+BACKLOG_MAX = 4096  # rows waiting for the disk before reading waits too
+HOLD_S = 10.0  # the longest wait in memory
+THROTTLE_S = 5.0
+LEASE_S = 60.0
+LEASE_POLL_S = 1.0
+STOP_POLL_S = 0.02
+
+Observer: TypeAlias = Callable[[str, Item, Outcome], None]
+Ending: TypeAlias = Delivered | Skipped | Rejected
+log = structlog.get_logger("towpath.deliver")
+
+
+class DeliveryLoop:
+    """Delivers one connection's messages, in each person's order, until stopped.
+
+    A person's next delivery starts only when the end of the one before is on disk, so that even after a crash
+    no destination ever sees an older state of a person after a newer one. `window` is how many deliveries are
+    held in memory. `owner` names the process; each loop takes the lease under a name of its own.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: Log,
+        ledger: Ledger,
+        identity: Identity,
+        scope: Scope,
+        *,
+        policy: RetryPolicy | None = None,
+        owner: str = "local",
+        suppressed: Callable[[Message], bool] = lambda _: False,
+        observe: Observer | None = None,
+        window: int = WINDOW,
+    ) -> None:
+        self.connection = connection
+        self.policy = policy or RetryPolicy()
+        self.health = Health()
+        self.observe = observe
+        self._log = log
+        self._ledger = ledger
+        self._identity = identity
+        self._scope = scope
+        self._clock = scope.clock
+        self._owner = f"{owner}/{scope.clock.token(4).hex()}"
+        self._lanes = Lanes(window)
+        self._settler = Settler(ledger, scope.clock, self._released)
+        self._courier = Courier(connection.destination, scope)
+        self.pauses = Pauses(connection, ledger, scope, self._unblock)
+        self._dispatch = Dispatch(
+            connection, scope.clock, self.health, self.pauses,
+            suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
+        )  # fmt: skip
+        self._parking = Parking(
+            connection.name,
+            ledger,
+            scope.clock,
+            self._settler,
+            self._lanes,
+            admit=self._readmit,
+            proceed=self._proceed,
+            spawn=self._spawn,
+            stalled=lambda: self.health.stalled,
+            blocked=self.pauses.blocks,
+        )
+        self._outage = Outage(
+            connection.name,
+            scope.clock,
+            self.health,
+            self._lanes,
+            self._dispatch,
+            self._parking,
+            self._proceed,
+        )
+        self._progress = Progress(0, frozenset(), frozenset(), {})
+        self._read = 0
+        self._horizon = 0
+        self._flying: set[Parcel] = set()
+        self._erased: list[tuple[int, frozenset[str]]] = []
+        self._settling: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Future[None] | None = None
+        self._stopping = False
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until `stop`. Raises `Fenced` when another owner has taken over."""
+        ended = self._ended = asyncio.get_running_loop().create_future()
+        try:
+            await self._begin()
+            if self._stopping:
+                return await self._release()
+            self._settling = self._spawn(self._settler.run())
+            for chore in (self._reading(), self._renewing(), self.pauses.watch()):
+                self._spawn(chore)
+            for _ in range(self.connection.destination.limits().in_flight):
+                self._spawn(self._work())
+            await ended
+        except Exception:
+            with suppress(Exception):
+                await self._release()
+            raise
+        finally:
+            await self._cancel(self._tasks)
+
+    async def stop(self, grace_s: float = 8.0) -> None:
+        """Stop gracefully: nothing new starts, what was sent may end, everything that ended is settled."""
+        self._stopping = True
+        self._scope.http.stopping = True
+        self._dispatch.stop()
+        if self._settler.lease is not None and not (self._ended is None or self._ended.done()):
+            await self._land_all(grace_s)
+            await self._release()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _land_all(self, grace_s: float) -> None:
+        deadline_s = self._clock.monotonic() + grace_s
+        while any(lane.flights for lane in self._lanes) and self._clock.monotonic() < deadline_s:
+            await self._clock.sleep(STOP_POLL_S)
+        await self._cancel(self._tasks - {self._settling})
+        finishing = asyncio.ensure_future(self._settler.finish())
+        await asyncio.wait([finishing], timeout=grace_s)
+        if not finishing.done() or finishing.cancelled():
+            log.error("stopped before everything was settled", connection=self.connection.name)
+            finishing.cancel()
+
+    async def _release(self) -> None:
+        if self._settler.lease is not None:
+            await self._ledger.release(self._settler.lease)
+
+    async def _cancel(self, tasks: Collection[asyncio.Task[None] | None]) -> None:
+        stopped = [task for task in tasks if task is not None]
+        for task in stopped:
+            task.cancel()
+        await asyncio.gather(*stopped, return_exceptions=True)
+
+    async def _begin(self) -> None:
+        name = self.connection.name
+        while (lease := await self._ledger.lease(name, self._owner, LEASE_S)) is None:
+            await self._clock.sleep(LEASE_POLL_S)
+            if self._stopping:
+                return
+        progress = self._progress = await self._ledger.progress(lease)
+        self._settler.begin(lease, progress.cursor)
+        self._read = progress.cursor
+        self._horizon = max((position for position, _ in progress.settled | progress.parked), default=0)
+        self._parking.loadable = self._horizon <= self._read
+        await self.pauses.restore()
+        now = self._clock.now()
+        for person, due in progress.waiting.items():
+            lane = self._lanes.open(person)
+            lane.rows = True
+            # A pause may have been lifted meanwhile: loading finds out.
+            self._parking.wait(lane, now if due >= NEVER else due)
+
+    async def _renewing(self) -> None:
+        while True:
+            await self._clock.sleep(LEASE_S / 3)
+            try:
+                lease = await self._ledger.lease(self.connection.name, self._owner, LEASE_S)
+            except Exception as error:
+                log.warning("renewing the lease failed", connection=self.connection.name, error=str(error))
+                continue
+            if lease is None or self._settler.lease is None or lease.epoch != self._settler.lease.epoch:
+                raise Fenced(self.connection.name)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+        """Run a part of the loop; what it raises ends the whole loop."""
+        if self._stopping:
+            work.close()
+            return None
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._ended is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+    async def _work(self) -> None:
+        while parcels := await self._dispatch.next():
+            await self._fly(parcels)
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    async def _reading(self) -> None:
+        while True:
+            await self._lanes.room.wait()
+            if self._settler.backlog > BACKLOG_MAX:
+                await self._settler.flush()
+            last = self._log.last()
+            records = await self._log.read(self._read, CHUNK)
+            for record in records:
+                await self._admit(record)
+                self._read = record.position
+            if not records:
+                # What is missing up to `last` was erased.
+                self._read = max(self._read, last)
+            self._settler.read_to(self._read)
+            self._caught_up()
+            if self._lanes.full:
+                self._spill()
+            if not records:
+                await self._log.wait(self._read)
+
+    @property
+    def _catching_up(self) -> bool:
+        """Whether records are read again that lie before rows: those must go first, so no row may yet."""
+        return not self._parking.loadable
+
+    def _caught_up(self) -> None:
+        if self._catching_up and self._read >= self._horizon:
+            self._progress = Progress(0, frozenset(), frozenset(), {})
+            self._parking.loadable = True
+            self._parking.open_due()
+
+    async def _admit(self, record: Record) -> None:
+        """Give a record its lane, or end it at once where there is nothing to send."""
+        key = (record.position, 0)
+        mine = record.source in self.connection.sources
+        if mine and self._catching_up:
+            mine = key not in self._progress.settled and key not in self._progress.parked
+        if not mine and not may_link(record):
+            return
+        try:
+            message = read(record)
+        except Unreadable as error:
+            if mine:
+                self._settler.cursor.opened(record.position)
+                self._end_unread(record, str(error))
+            return
+        if self._is_erased(record, message):
+            return
+        place = await self._identity.place(message, record.position)
+        person = await self._lane_name(place.person, record.position) if self._catching_up else place.person
+        for old, new in place.merges:
+            self._join(old, new)
+        if mine:
+            self._settler.cursor.opened(record.position)
+            self._enter(Item(record, message, None), person)
+
+    async def _lane_name(self, person: str, position: int) -> str:
+        """Where a record read again belongs: its rows may have been joined to another person's already."""
+        for name in [person, *await self._identity.successors(person, position)]:
+            lane = self._lanes.find(name)
+            if lane is not None and lane.rows:
+                return name
+        return person
+
+    def _enter(self, item: Item, person: str) -> None:
+        verdict = self._prepare(item)
+        if isinstance(verdict, Skipped | Rejected):
+            self._end(item, person, verdict)
+            return
+        lane = self._lanes.open(person)
+        if lane.rows or (len(lane.items) >= PAGE and not self.health.stalled):
+            self._parking.store(lane, item)
+            return
+        lane.items.append(item)
+        self._lanes.count(1)
+        if lane.stand is Stand.IDLE and not lane.flights:
+            self._dispatch.ready(lane)
+
+    def _prepare(self, item: Item) -> Payload | Outcome:
+        """The payload of an item, or why it has none; a failure of the destination's code is one attempt."""
+        if item.payload is not None:
+            return item.payload
+        try:
+            verdict = self.connection.payload(item.message)
+        except Exception:
+            return self._courier.unforeseen("preparing")
+        if isinstance(verdict, Payload):
+            item.payload = verdict
+        return verdict
+
+    def _spill(self) -> None:
+        """When memory is full of deliveries that wait for a paused capability, let others pass them."""
+        if not self.pauses.everything and not self.health.stalled:
+            for lane in self._lanes.standing(Stand.BLOCKED):
+                self._parking.park(lane)
+
+    # -- lanes -----------------------------------------------------------------------------------------
+
+    def _join(self, old: str, new: str) -> None:
+        """Two histories become one person's: their lanes become one, by position."""
+        self._settler.merge(old, new)
+        lane = self._lanes.join(old, new)
+        if lane is None:
+            return
+        lane.stop_waiting()
+        lane.hold, lane.due = "", 0.0
+        if lane.rows:
+            # Rows of one may lie between the deliveries of the other: let the ledger sort them.
+            self._parking.store_all(lane)
+        if lane.stand is not Stand.READY or not lane.items:
+            lane.stand = Stand.IDLE
+        self._proceed(lane)
+
+    def _proceed(self, lane: Lane) -> None:
+        """Let a lane do what comes next, unless something of it is still on the way."""
+        if lane.flights:
+            return
+        if lane.items:
+            if lane.items[0].due_s > self._clock.monotonic():
+                self._rest(lane)
+            else:
+                self._dispatch.ready(lane)
+        elif lane.rows:
+            self._parking.open(lane)
+        else:
+            self._lanes.close(lane)
+
+    def _rest(self, lane: Lane) -> None:
+        """Let a head wait that is not due: a short while, or an outage, in memory; else as rows."""
+        lane.stop_waiting()
+        head = lane.items[0]
+        wait_s = head.due_s - self._clock.monotonic()
+        if self.health.stalled:
+            lane.stand = Stand.HELD
+        elif wait_s > HOLD_S or head.attempts > 1 or head.row or lane.rows:
+            self._parking.park(lane)
+        else:
+            lane.stand = Stand.HELD
+            lane.timer = asyncio.get_running_loop().call_later(wait_s, self._rested, lane)
+
+    def _rested(self, lane: Lane) -> None:
+        lane.timer = None
+        if lane.joined is None and lane.stand is Stand.HELD and lane.items and not lane.flights:
+            lane.items[0].due_s = 0.0
+            self._dispatch.ready(lane)
+
+    def _block(self, lane: Lane, capability: str) -> None:
+        """The head of this lane needs a capability that is paused."""
+        lane.stand, lane.hold = Stand.BLOCKED, capability
+        if self._lanes.full:
+            self._spill()
+
+    def _readmit(self, lane: Lane, row: Parked, first: bool) -> None:  # noqa: FBT001
+        """Bring one parked delivery back into its lane."""
+        try:
+            item = Item(row.record, read(row.record), None, row.index)
+        except Unreadable as error:
+            self._end_unread(row.record, str(error), row.index)
+            return
+        item.restore(row)
+        if first:
+            item.follower, lane.follower = item.follower or lane.follower, False
+        elif not row.hold:
+            item.due_s = self._clock.monotonic() + row.due - self._clock.now()
+        verdict = self._prepare(item)
+        if isinstance(verdict, Skipped | Rejected):
+            self._end(item, lane.person, verdict)
+            return
+        lane.items.append(item)
+        self._lanes.count(1)
+
+    def _released(self, lanes: list[Lane]) -> None:
+        """The ends of these lanes' flights are on disk: their persons may go on."""
+        for found in lanes:
+            lane = found.current()
+            lane.flights -= 1
+            self._proceed(lane)
+
+    @property
+    def lanes(self) -> Lanes:
+        """What is held in memory, by person; for looking at."""
+        return self._lanes
+
+    @property
+    def flying(self) -> Collection[Parcel]:
+        """What is on the way; for looking at."""
+        return self._flying
+
+    @property
+    def cursor(self) -> int:
+        """The position up to which everything has ended or is parked."""
+        return self._settler.cursor.position
+
+    async def refresh(self) -> None:
+        """Notice parked deliveries that became due from outside: a replay, a retry by hand."""
+        await self._parking.refresh()
+
+    # -- one call --------------------------------------------------------------------------------------
+
+    async def _fly(self, parcels: list[Parcel]) -> None:
+        started_s = self._clock.monotonic()
+        self._flying.update(parcels)
+        outcomes = await self._courier.send(parcels)
+        ms = round((self._clock.monotonic() - started_s) * 1000)
+        for parcel, outcome in zip(parcels, outcomes, strict=True):
+            for item in parcel.items:
+                item.ms = ms
+            if outcome is None:
+                self._proceed(self._land(parcel))
+            else:
+                self._conclude(parcel, outcome)
+
+    def _land(self, parcel: Parcel) -> Lane:
+        """Put back what has not ended; its lane."""
+        self._flying.discard(parcel)
+        lane = parcel.lane.current()
+        lane.put_back(parcel.items)
+        lane.flights -= 1
+        return lane
+
+    def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
+        """What became of a parcel: it ends, or it goes back to its lane."""
+        parcel.items = [item for item in parcel.items if not item.erased]
+        for item in parcel.items:
+            item.exchange = parcel.exchange
+        if len(parcel.items) > 1 and isinstance(outcome, Rejected):
+            self._separate(parcel)
+        elif isinstance(outcome, Retry) and parcel.items:
+            self._failed(parcel, outcome)
+        elif isinstance(outcome, Paused) and parcel.items:
+            self._doubt(parcel, outcome)
+        else:
+            self._succeed(parcel, outcome)
+
+    def _separate(self, parcel: Parcel) -> None:
+        """A merged call was refused: send its parts one by one before anything is rejected."""
+        for item in parcel.items:
+            item.solo = True
+        self._proceed(self._land(parcel))
+
+    def _succeed(self, parcel: Parcel, outcome: Outcome) -> None:
+        """The destination answered, or there was nothing to ask: these deliveries have ended."""
+        self._flying.discard(parcel)
+        lane = parcel.lane.current()
+        answered = isinstance(outcome, Delivered) or (isinstance(outcome, Rejected) and outcome.code != 0)
+        if answered and self.health.succeeded(self._clock.monotonic()):
+            self._outage.over()
+        for item in parcel.items:
+            self._lanes.count(-1)
+            item.attempts += not isinstance(outcome, Skipped)
+            if isinstance(outcome, Ending):
+                self._end(item, lane.person, outcome)
+        self._settler.release_after(lane)
+
+    def _end(self, item: Item, person: str, outcome: Ending) -> None:
+        now = self._clock.now()
+        state, reason, code = _ending(outcome)
+        dead = None
+        if isinstance(outcome, Rejected):
+            first_at = item.first_at or now
+            dead = Dead(
+                *item.key, person, outcome.reason, code, item.attempts, first_at, now, item.record,
+                item.exchange,
+            )  # fmt: skip
+        self._settler.end(Done(*item.key, state, reason, code, item.attempts, item.ms, now), dead)
+        self._tell(item, outcome)
+
+    def _end_unread(self, record: Record, why: str, index: int = 0) -> None:
+        self._end(
+            Item(record, Message(), None, index), "", Rejected(f"the kept message cannot be read: {why}")
+        )
+
+    def _tell(self, item: Item, outcome: Outcome) -> None:
+        if self.observe is not None:
+            self.observe(self.connection.name, item, outcome)
+
+    # -- failures --------------------------------------------------------------------------------------
+
+    def _failed(self, parcel: Parcel, outcome: Retry) -> None:
+        lane, head = self._land(parcel), parcel.items[0]
+        self._tell(head, outcome)
+        wish_s = min(max(outcome.after_s or 0.0, 0.0), LONGEST_WISH_S)
+        if outcome.throttled:
+            self._dispatch.throttle(wish_s or THROTTLE_S)
+        else:
+            for item in parcel.items:
+                item.solo = len(parcel.items) > 1
+            self._count(lane, head, outcome, wish_s)
+        self._proceed(lane)
+
+    def _count(self, lane: Lane, head: Item, outcome: Retry, wish_s: float) -> None:
+        """Count a failed attempt, and say when the next one is due; or give up."""
+        if self.health.failed(lane.person, self._clock.monotonic()):
+            self._spawn(self._outage.probe())
+        head.reason = outcome.reason[:500]
+        delay_s = self._delay_s(head, outcome)
+        if delay_s is None:
+            self._give_up(lane, head, outcome)
+            return
+        if self.health.stalled:
+            delay_s, self._outage.wish_s = 0.0, wish_s  # it waits for the probes, and for nothing else
+        head.due_s = self._clock.monotonic() + max(delay_s, wish_s)
+
+    def _delay_s(self, item: Item, outcome: Retry) -> float | None:
+        """Seconds until the next attempt by the schedule, or None when this was the last."""
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        alone = outcome.code >= 500 and not self.health.stalled
+        alone = alone and self.health.healthy_within(self.policy.wait_s(item.attempts), now_s)
+        item.attempts += 1
+        item.alone += alone
+        item.first_at = item.first_at or now
+        tried = item.tried()
+        if self.health.stalled_for_s(now_s) >= self.policy.lasts_s:
+            tried = msgspec.structs.replace(tried, follower=True)
+        return self.policy.delay_s(tried, now, alone=alone, chance=self._clock.uniform(0.0, 1.0))
+
+    def _give_up(self, lane: Lane, item: Item, outcome: Retry) -> None:
+        """The last attempt failed; after the long schedule the next delivery gets one attempt (P7)."""
+        lane.items.remove(item)
+        if item.alone <= len(self.policy.short_schedule_s):
+            if lane.items:
+                lane.items[0].follower = True
+            else:
+                lane.follower = lane.rows
+        lane.flights += 1
+        self._lanes.count(-1)
+        reason = f"gave up after {item.attempts} attempts: {outcome.reason}"
+        self._end(item, lane.person, Rejected(reason, outcome.code))
+        self._settler.release_after(lane)
+
+    # -- pauses ----------------------------------------------------------------------------------------
+
+    def _doubt(self, parcel: Parcel, outcome: Paused) -> None:
+        """A credential was refused: this person waits while the destination's own check is asked."""
+        self._tell(parcel.items[0], outcome)
+        if self._stopping:
+            self._land(parcel)
+        else:
+            self._spawn(self._judge(parcel, outcome))
+
+    async def _judge(self, parcel: Parcel, outcome: Paused) -> None:
+        verdict = await self.pauses.confirm(parcel.payload.capability, outcome)
+        if verdict is Verdict.REFUSED:
+            self._proceed(self._land(parcel))
+        elif verdict is Verdict.ACCEPTED:
+            self._conclude(parcel, Rejected(f"{outcome.reason} (the credential itself works)", outcome.code))
+        else:
+            self._conclude(parcel, Retry(outcome.reason, code=outcome.code))
+
+    def _unblock(self, capability: str) -> None:
+        """A capability may go on (or "" and "*": everything)."""
+        for lane in self._lanes.standing(Stand.BLOCKED):
+            if not self.pauses.blocks(lane.hold):
+                lane.hold, lane.due = "", 0.0
+                self._proceed(lane)
+        self._spawn(self._hurry(capability))
+        self._dispatch.go_on()
+
+    async def _hurry(self, capability: str) -> None:
+        """Wake the deliveries that were parked because this capability was paused."""
+        await self._settler.flush()
+        if await self._ledger.hurry(self.connection.name, self._clock.now(), capability):
+            await self._parking.refresh()
+
+    # -- erasing ---------------------------------------------------------------------------------------
+
+    def forget(self, ids: frozenset[str]) -> None:
+        """Drop an erased person's deliveries from memory; the ledger has counted them as erased already.
+
+        What is on the way may arrive, but is not tried again.
+        """
+        self._erased = [(last, known) for last, known in self._erased if last > self._read]
+        self._erased.append((self._log.last(), ids))
+        self._identity.forget()
+        for parcel in self._flying:
+            for item in parcel.items:
+                item.erased = item.erased or item.concerns(ids)
+        for lane in list(self._lanes):
+            self._forget_in(lane, ids)
+
+    def _forget_in(self, lane: Lane, ids: frozenset[str]) -> None:
+        kept = deque(item for item in lane.items if not item.concerns(ids))
+        for item in lane.items:
+            if item.concerns(ids):
+                self._settler.cursor.closed(item.record.position)
+        self._lanes.count(len(kept) - len(lane.items))
+        emptied = bool(lane.items) and not kept
+        lane.items = kept
+        if emptied or lane.stand is Stand.LOADING:
+            lane.stop_waiting()
+            lane.stand = Stand.IDLE
+            self._proceed(lane)
+
+    def _is_erased(self, record: Record, message: Message) -> bool:
+        """Whether it was read before its person was erased, and reaches its lane only now."""
+        if not self._erased:
+            return False
+        item = Item(record, message, None)
+        return any(record.position <= last and item.concerns(ids) for last, ids in self._erased)
+
+
+def _ending(outcome: Ending) -> tuple[DoneState, str, int]:
+    match outcome:
+        case Delivered(code):
+            return "delivered", "", code
+        case Skipped(reason):
+            return "skipped", reason, 0
+        case Rejected(reason, code):
+            return "dead", reason[:200], code

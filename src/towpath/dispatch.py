@@ -1,0 +1,214 @@
+"""Dispatch: which persons may go now, and what of theirs travels in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from .clock import Clock
+from .connection import Connection
+from .destination import Payload
+from .health import Health
+from .lanes import Item, Lane, Parcel, Stand
+from .message import Message
+from .outcome import Outcome, Skipped
+from .pauses import Pauses
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+
+
+class Dispatch:
+    """Hands out ready lanes to the workers, in the order they became ready.
+
+    `prepare` makes an item's payload or says why there is none, `ended` hears of deliveries that end without
+    a call, `block` of lanes whose head needs a paused capability.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        clock: Clock,
+        health: Health,
+        pauses: Pauses,
+        *,
+        suppressed: Callable[[Message], bool],
+        prepare: Callable[[Item], Payload | Outcome],
+        ended: Callable[[Parcel, Outcome], None],
+        block: Callable[[Lane, str], None],
+    ) -> None:
+        self._connection = connection
+        self._limits = connection.destination.limits()
+        self._clock = clock
+        self._health = health
+        self._pauses = pauses
+        self._suppressed = suppressed
+        self._prepare = prepare
+        self._ended = ended
+        self._block = block
+        self._queue: deque[Lane] = deque()
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._throttled_until_s = 0.0
+        self._probe = False
+        self._stopped = False
+
+    # -- who may go ------------------------------------------------------------------------------------
+
+    def ready(self, lane: Lane) -> None:
+        """The head of this lane may go."""
+        if lane.stand is not Stand.READY:
+            lane.stand = Stand.READY
+            self._queue.append(lane)
+        self._wake()
+
+    def probe(self, lane: Lane | None = None) -> None:
+        """Let one call through in an outage: this lane's, or that of the next one to be ready."""
+        self._probe = True
+        if lane is not None:
+            lane.stand = Stand.READY
+            self._queue.appendleft(lane)
+            self._wake()
+
+    def throttle(self, wait_s: float) -> None:
+        """The vendor's rate limit spoke for the whole account: nothing starts until it allows."""
+        now_s = self._clock.monotonic()
+        self._throttled_until_s = max(self._throttled_until_s, now_s + wait_s)
+        asyncio.get_running_loop().call_later(wait_s, self.go_on)
+
+    def go_on(self) -> None:
+        """Something that held everybody may be over."""
+        for _ in range(min(len(self._queue), len(self._idle))):
+            self._wake()
+
+    def stop(self) -> None:
+        """Hand out nothing more; the workers end."""
+        self._stopped = True
+        while self._idle:
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._idle:
+            waiter = self._idle.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _closed(self) -> bool:
+        if self._stopped or self._pauses.everything:
+            return True
+        if self._throttled_until_s and self._clock.monotonic() < self._throttled_until_s:
+            return True
+        return self._health.stalled and not self._probe
+
+    # -- what travels ----------------------------------------------------------------------------------
+
+    async def next(self) -> list[Parcel]:
+        """Wait for the parcels of the next call; empty at a stop."""
+        while not self._stopped:
+            if parcels := self._take():
+                return parcels
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter
+        return []
+
+    def _take(self) -> list[Parcel]:
+        """Fill one call: one parcel per lane, more of a lane where the vendor keeps the order in a batch."""
+        load = Load(self._limits.batch, self._limits.batch_bytes)
+        while self._queue and not load.full and not self._closed():
+            lane = self._queue.popleft()
+            if lane.stand is not Stand.READY or lane.flights or lane.joined is not None or not lane.items:
+                continue
+            lane.stand = Stand.IDLE
+            if not self._board(lane, load):
+                self._queue.appendleft(lane)
+                lane.stand = Stand.READY
+                break
+            if load.parcels:
+                self._probe = False
+        return load.parcels
+
+    def _board(self, lane: Lane, load: Load) -> bool:
+        """Put what may go of a lane into the call; whether there was room for all that."""
+        room = load.room if self._limits.ordered_batch else 1
+        while lane.items and room > 0:
+            item = lane.items[0]
+            if lane.flights and item.due_s > self._clock.monotonic():
+                break
+            found = self._unwanted(item) or self._prepare(item)
+            if not isinstance(found, Payload):
+                self._end(lane, item, found)
+                break
+            if self._pauses.blocks(found.capability):
+                if not lane.flights:
+                    self._block(lane, found.capability)
+                break
+            if not load.fits(found):
+                return bool(lane.flights)
+            load.add(self._pack(lane, found))
+            room -= 1
+        return True
+
+    def _pack(self, lane: Lane, payload: Payload) -> Parcel:
+        """Take the head, and what can be merged with it, off the lane."""
+        items = [lane.items.popleft()]
+        if self._limits.coalesce and not items[0].solo:
+            while lane.items and (merged := self._merged(payload, lane.items[0])) is not None:
+                payload = merged
+                items.append(lane.items.popleft())
+        lane.flights += 1
+        return Parcel(lane, items, payload)
+
+    def _merged(self, payload: Payload, item: Item) -> Payload | None:
+        """One payload that does this item's work too, if there can be one."""
+        later = item.payload
+        if later is None or item.solo or later.capability != payload.capability:
+            return None
+        if item.due_s > self._clock.monotonic() or self._unwanted(item) is not None:
+            return None
+        return self._connection.destination.merge(payload, later)
+
+    def _unwanted(self, item: Item) -> Skipped | None:
+        if self._suppressed(item.message):
+            return Skipped("suppressed", "this person is suppressed")
+        return self._connection.stale(item.message, self._clock.now())
+
+    def _end(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+        lane.items.popleft()
+        lane.flights += 1
+        self._ended(Parcel(lane, [item], Payload(())), outcome)
+
+
+class Load:
+    """One call being filled, within the destination's limits."""
+
+    def __init__(self, batch: int, batch_bytes: int | None) -> None:
+        self.parcels: list[Parcel] = []
+        self._batch = batch
+        self._bytes_left = batch_bytes
+
+    @property
+    def room(self) -> int:
+        """How many more parcels it takes."""
+        return self._batch - len(self.parcels)
+
+    @property
+    def full(self) -> bool:
+        """Whether it takes no more."""
+        return len(self.parcels) >= self._batch
+
+    def fits(self, payload: Payload) -> bool:
+        """Whether it has the bytes for one more; a first one always fits."""
+        return self._bytes_left is None or not self.parcels or _size_bytes(payload) <= self._bytes_left
+
+    def add(self, parcel: Parcel) -> None:
+        """Take one more."""
+        self.parcels.append(parcel)
+        if self._bytes_left is not None:
+            self._bytes_left -= _size_bytes(parcel.payload)
+
+
+def _size_bytes(payload: Payload) -> int:
+    return sum(len(_encode(call.json)) for call in payload.requests)

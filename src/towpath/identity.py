@@ -1,0 +1,165 @@
+"""Who is who, as of a position in the log: whose a message is, and which lanes a link joins."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeAlias
+
+from msgspec import Struct
+
+from .message import Message, Record
+
+JUNK = frozenset(
+    {"undefined", "null", "none", "nan", "0", "-1", "true", "false", "anonymous", "guest", "unknown", "test"}
+    | {"[object object]", "00000000-0000-0000-0000-000000000000", "00000000000000000000000000000000"}
+)
+CACHE_SIZE = 50_000
+LINKING = frozenset({"identify", "alias"})
+
+Links: TypeAlias = Sequence[tuple[int, str]]
+
+
+class LinkStore(Protocol):
+    """Where links are kept (the ledger)."""
+
+    async def link(self, identifier: str, position: int, person: str) -> None:
+        """Remember that from this position on `identifier` belongs to `person` (idempotent)."""
+        ...
+
+    async def links(self, identifier: str) -> Links:
+        """(position, person) of an identifier, ascending."""
+        ...
+
+    async def linked(self, person: str, before: int) -> int:
+        """How many links to this person were made before a position."""
+        ...
+
+
+class Place(Struct, frozen=True):
+    """Where a message belongs: its person, the lanes (old, new) its link joins, why a link was refused."""
+
+    person: str
+    merges: Sequence[tuple[str, str]] = ()
+    refused: str = ""
+
+
+class Identity:
+    """Resolves ids to persons. A pure function of the log up to a position, whoever asks and when.
+
+    Ids live in two namespaces, `u:` for userId and `a:` for anonymousId. An anonymousId belongs to the last
+    userId that identified with it; a userId joins another userId only by a server's alias (D13, D15).
+    """
+
+    def __init__(self, store: LinkStore, *, junk: Collection[str] = (), links_max: int = 500) -> None:
+        self._store = store
+        self._junk = JUNK | {word.lower() for word in junk}
+        self._links_max = links_max
+        self._cache: OrderedDict[str, Links] = OrderedDict()
+        self._changes = 0
+
+    async def place(self, message: Message, position: int) -> Place:
+        """The person of a message at a position, linking first where the message links."""
+        wanted = self._wanted(message)
+        merges: list[tuple[str, str]] = []
+        refused = ""
+        for old, new in wanted:
+            merge, why = await self._join(old, new, position)
+            merges += [merge] if merge else []
+            refused = refused or why
+        return Place(await self.person(message, position), merges, refused)
+
+    async def person(self, message: Message, position: int) -> str:
+        """The person whose lane a message takes: by userId, else anonymousId."""
+        if message.user_id:
+            return await self.resolve(f"u:{message.user_id}", position)
+        return await self.resolve(f"a:{message.anonymous_id}", position)
+
+    async def resolve(self, identifier: str, position: int) -> str:
+        """Follow the links that hold at a position; an unlinked identifier is its own person."""
+        seen = {identifier}
+        while (owner := _as_of(await self._links(identifier), position)) and owner not in seen:
+            seen.add(owner)
+            identifier = owner
+        return identifier
+
+    async def successors(self, person: str, position: int) -> list[str]:
+        """Whom this person's history was joined to after a position, nearest first."""
+        found: list[str] = []
+        while (joined := _first_after(await self._links(person), position)) and joined not in found:
+            found.append(joined)
+            person = joined
+        return found
+
+    def forget(self) -> None:
+        """Links were erased in the store."""
+        self._cache.clear()
+        self._changes += 1
+
+    def _wanted(self, message: Message) -> list[tuple[str, str]]:
+        """Return the (old, new) identifiers this message asks to join."""
+        user, own, previous = message.user_id, message.anonymous_id, message.previous_id
+        if message.type == "identify" and user and own:
+            return [(f"a:{own}", f"u:{user}")]
+        if message.type == "alias" and user and previous:
+            if message.trust == "server":
+                return [(f"u:{previous}", f"u:{user}"), (f"a:{previous}", f"u:{user}")]
+            if previous == own:
+                return [(f"a:{own}", f"u:{user}")]
+        return []
+
+    async def _join(self, old: str, new: str, position: int) -> tuple[tuple[str, str] | None, str]:
+        """Link `old` to `new` from this position on; the lanes to merge, or why it was refused."""
+        before = position - 1
+        owner, target = await self.resolve(old, before), await self.resolve(new, before)
+        if owner == target:
+            return None, ""
+        if why := await self._brake(old, new, target, position):
+            return None, why
+        moved = old.startswith("a:") and owner != old
+        await self._link(old if moved else owner, position, target)
+        # An anonymousId that changes hands leaves its history where it was: joining would merge two users.
+        return (None if moved else (owner, target)), ""
+
+    async def _brake(self, old: str, new: str, target: str, position: int) -> str:
+        for identifier in (old, new):
+            if identifier[2:].strip().lower() in self._junk:
+                return f"{identifier[2:]!r} is not an id of one person; no link was made"
+        if await self._store.linked(target, position) >= self._links_max:
+            return f"{target[2:]!r} already has {self._links_max} linked ids; no further link was made"
+        return ""
+
+    async def _link(self, identifier: str, position: int, person: str) -> None:
+        await self._store.link(identifier, position, person)
+        self._cache.pop(identifier, None)
+        self._changes += 1
+
+    async def _links(self, identifier: str) -> Links:
+        known = self._cache.get(identifier)
+        if known is None:
+            changes = self._changes
+            known = await self._store.links(identifier)
+            if changes == self._changes:  # else another connection may have linked it meanwhile
+                self._cache[identifier] = known
+                if len(self._cache) > CACHE_SIZE:
+                    self._cache.popitem(last=False)
+        return known
+
+
+def may_link(record: Record) -> bool:
+    """Whether a record may link ids, without reading it: then every connection must look at it."""
+    return record.envelope.type in LINKING or b"dentify" in record.raw or b"lias" in record.raw
+
+
+def _as_of(links: Links, position: int) -> str:
+    for made_at, person in reversed(links):
+        if made_at <= position:
+            return person
+    return ""
+
+
+def _first_after(links: Links, position: int) -> str:
+    for made_at, person in links:
+        if made_at > position:
+            return person
+    return ""
