@@ -1,0 +1,71 @@
+"""Connections: every pair of a set of sources and a destination, with a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from . import errors
+from .document import Path
+from .model import ConnectionBlock
+from .resolved import ConnectionEntry
+from .settings import Checker, Within, suggestion
+
+
+def connections(data: Mapping[str, Any], checker: Checker) -> list[ConnectionEntry]:
+    """The connections of a file; unknown sources, destinations and doubled names go to the checker."""
+    blocks = data.get("connections")
+    taken: dict[str, int] = {}
+    found: list[ConnectionEntry] = []
+    for index, item in enumerate(blocks if isinstance(blocks, list) else ()):
+        path: Path = ("connections", index)
+        block = checker.validate(ConnectionBlock, item, Within(path))
+        if block is None:
+            continue
+        _check_ends(data, checker, path, block)
+        for entry in _entries(block):
+            if entry.name in taken:
+                place = (*path, "name") if block.name else path
+                first = f"connections[{taken[entry.name]}]"
+                title = f'two connections are called "{entry.name}" ({first} is the first)'
+                checker.add(errors.NAME, title, place, "give each a name of its own")
+            taken.setdefault(entry.name, index)
+            found.append(entry)
+    return found
+
+
+def _entries(block: ConnectionBlock) -> Iterator[ConnectionEntry]:
+    for destination in block.to:
+        yield ConnectionEntry(
+            name=_name(block, destination),
+            sources=frozenset(block.from_),
+            destination=destination,
+            only=frozenset(block.only or ()),
+            events=frozenset(block.events or ()),
+            start=block.start,
+            max_age_s={event: age.total_seconds() for event, age in block.max_age.items()},
+            enabled=block.enabled,
+        )
+
+
+def _name(block: ConnectionBlock, destination: str) -> str:
+    """The sources in order of the alphabet, so that re-ordering a list keeps the connection and its queue."""
+    if block.name is None:
+        return f"{'+'.join(sorted(set(block.from_)))}-{destination}"
+    return block.name if len(block.to) == 1 else f"{block.name}-{destination}"
+
+
+def _check_ends(data: Mapping[str, Any], checker: Checker, path: Path, block: ConnectionBlock) -> None:
+    _check_names(data, checker, (*path, "from"), "source", block.from_)
+    _check_names(data, checker, (*path, "to"), "destination", block.to)
+
+
+def _check_names(
+    data: Mapping[str, Any], checker: Checker, path: Path, what: str, names: Sequence[str]
+) -> None:
+    section = data.get(what + "s")
+    known = list(section) if isinstance(section, dict) else []
+    for index, name in enumerate(names):
+        if name not in known:
+            hint = suggestion(name, known)
+            checker.add(errors.UNKNOWN_NAME, f'there is no {what} "{name}"', (*path, index), hint)

@@ -1,0 +1,139 @@
+"""From the file's text to a `Config`, or to every problem it has at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path as FilePath
+
+from . import errors
+from .connections import connections
+from .document import Document
+from .entries import DestinationParts, Entries
+from .errors import ConfigError, Problem
+from .interpolate import Interpolation
+from .model import File, RetryChange, Server
+from .resolved import Config, DestinationEntry, RetryRule, seconds
+from .settings import Checker, Within
+
+SecretSource = Callable[[FilePath], Mapping[str, str]]
+
+LONGEST_SOCKET = 100
+
+
+def load(path: FilePath, env: Mapping[str, str] | None = None, secrets: SecretSource | None = None) -> Config:
+    """Read and check a configuration file. Raises `ConfigError` with everything that is wrong with it.
+
+    `env` gives the variables (default: the process's). `secrets` is asked for the secrets of a storage
+    directory, only when the file names one.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigError([_unreadable(path, error)]) from None
+    return parse(text, path, os.environ if env is None else env, secrets)
+
+
+def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSource | None = None) -> Config:
+    """The same for a text; `path` names it in errors, and relative paths start from its directory."""
+    document = Document(text, str(path))
+    directory = path.absolute().parent
+    storage = _storage(document, directory, env)
+    interpolation = Interpolation(
+        document, directory, env, None if secrets is None else lambda: secrets(storage)
+    )
+    checker = Checker(document, interpolation)
+    data = interpolation.fill(document.data, ())
+    file = checker.validate(File, data, Within())
+    entries = Entries(data, checker)
+    parts = list(entries.destinations())
+    found = {entry.name: entry for entry in entries.sources()}
+    links = connections(data, checker)
+    server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
+    _check_names(data, checker)
+    problems = [*document.problems, *interpolation.problems, *checker.problems]
+    if problems or file is None:
+        raise ConfigError(problems)
+    return Config(
+        file=path.absolute(),
+        server=server,
+        admin=file.admin,
+        storage=storage,
+        socket=socket,
+        durability=file.durability,
+        accounts=entries.accounts(),
+        sources=found,
+        destinations={part.name: _destination(part, file) for part in parts},
+        connections=links,
+        retry=_rule(file, RetryChange()),
+        retention=file.retention,
+        privacy=file.privacy,
+    )
+
+
+def _unreadable(path: FilePath, error: OSError | ValueError) -> Problem:
+    if isinstance(error, FileNotFoundError):
+        hint = "write one with  towpath init  or name another with  --config FILE"
+        return Problem(errors.UNREADABLE, f"there is no file {path}", str(path), hint=hint)
+    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    return Problem(errors.UNREADABLE, f"{path} cannot be read: {why}", str(path))
+
+
+def _storage(document: Document, directory: FilePath, env: Mapping[str, str]) -> FilePath:
+    """Where the data is; read ahead of the rest, since the secrets are in there."""
+    written = Interpolation(document, directory, env, None).fill(document.data.get("storage"), ("storage",))
+    return _under(directory, written if isinstance(written, str) else "data")
+
+
+def _under(directory: FilePath, name: str) -> FilePath:
+    return FilePath(os.path.abspath(directory / os.path.expanduser(name)))  # noqa: PTH100, PTH111 - these never raise
+
+
+def _server(file: File | None, checker: Checker, directory: FilePath) -> Server:
+    """The server's settings with the paths of its certificate made absolute."""
+    if file is None or file.server.tls is None:
+        return file.server if file is not None else Server()
+    paths: dict[str, str] = {}
+    for key in ("certificate", "key"):
+        path = _under(directory, getattr(file.server.tls, key))
+        paths[key] = str(path)
+        if not path.is_file():
+            hint = "name a PEM file; relative paths start from this file's directory"
+            checker.add(errors.FILE, f"server.tls.{key} names no file", ("server", "tls", key), hint)
+    return file.server.model_copy(update={"tls": file.server.tls.model_copy(update=paths)})
+
+
+def _socket(file: File | None, checker: Checker, directory: FilePath, storage: FilePath) -> FilePath:
+    """The admin socket's path, short enough for the operating system."""
+    written = None if file is None else file.admin.socket
+    path = storage / "admin.sock" if written is None else _under(directory, written)
+    if file is not None and len(os.fsencode(path)) > LONGEST_SOCKET:
+        title = f"the path of the admin socket is longer than {LONGEST_SOCKET} bytes"
+        place = ("admin", "socket") if written else ("storage",)
+        checker.add(
+            errors.VALUE, title, place, "set admin.socket to a short path, like /run/towpath/admin.sock"
+        )
+    return path
+
+
+def _check_names(data: Mapping[str, object], checker: Checker) -> None:
+    """A source and a destination may not share a name: commands address both by it."""
+    sources, destinations = data.get("sources"), data.get("destinations")
+    if isinstance(sources, dict) and isinstance(destinations, dict):
+        for name in sources.keys() & destinations.keys():
+            title = f'"{name}" is the name of a source and of a destination'
+            checker.add(errors.NAME, title, ("destinations", name), "rename one of the two", at_key=True)
+
+
+def _destination(part: DestinationParts, file: File) -> DestinationEntry:
+    return DestinationEntry(part.name, part.type, part.account, part.settings, _rule(file, part.retry))
+
+
+def _rule(file: File, change: RetryChange) -> RetryRule:
+    """The file's retry rule with what one destination changes."""
+    keep = change.dead_letter_keep or file.retry.dead_letter_keep or file.retention.dead_letters
+    return RetryRule(
+        schedule_s=seconds(change.schedule or file.retry.schedule),
+        timeout_s=(change.timeout or file.retry.timeout).total_seconds(),
+        dead_letter_keep_s=keep.total_seconds(),
+    )

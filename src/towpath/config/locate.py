@@ -1,0 +1,43 @@
+"""Where a configuration's data and admin socket are, whatever else is wrong with it in this shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from .document import Document
+from .errors import UNREADABLE, ConfigError, Problem
+from .interpolate import Interpolation
+
+
+class Location(Struct, frozen=True):
+    """Absolute paths of the data directory and the admin socket."""
+
+    storage: Path
+    socket: Path
+
+
+def locate(file: Path, env: Mapping[str, str] | None = None) -> Location:
+    """Find the running server of a file; its other values need not resolve here. Raises `ConfigError`."""
+    try:
+        text = file.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        hint = "write one with  towpath init  or name another with  --config FILE"
+        raise ConfigError(
+            [Problem(UNREADABLE, f"{file} cannot be read: {why}", str(file), hint=hint)]
+        ) from None
+    document, base = Document(text, str(file)), file.absolute().parent
+    fill = Interpolation(document, base, os.environ if env is None else env, None).fill
+    written = fill(document.data.get("storage"), ("storage",))
+    storage = _under(base, written if isinstance(written, str) else "data")
+    door = document.data.get("admin")
+    named = fill(door.get("socket"), ("admin", "socket")) if isinstance(door, dict) else None
+    return Location(storage, _under(base, named) if isinstance(named, str) else storage / "admin.sock")
+
+
+def _under(base: Path, name: str) -> Path:
+    return Path(os.path.abspath(base / os.path.expanduser(name)))  # noqa: PTH100, PTH111 - these never raise

@@ -1,0 +1,294 @@
+"""The keys of towpath.yaml as pydantic models: types, defaults and the sentences of the reference."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from ipaddress import ip_network
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from towpath.destination import Settings
+from towpath.message import Kind
+from towpath.retry import SCHEDULE_S
+
+from .units import Duration, Size
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _some_time(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than no time")
+    return value
+
+
+def _by_event(value: Any) -> Any:
+    return value if isinstance(value, dict) else {"*": value}
+
+
+def _empty(value: Any) -> Any:
+    if value:
+        raise PydanticCustomError("not_built", "is not built yet in this version; leave it out")
+    return None
+
+
+def _directory(value: Any) -> Any:
+    if isinstance(value, dict) or (isinstance(value, str) and "://" in value):
+        raise PydanticCustomError("not_built", "by URL comes with the cluster engine; name a directory")
+    return value
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError("cannot be a name; use letters, digits and . _ + -")
+    return value
+
+
+LATER = "Not built yet in this version; must be empty."
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}"
+
+Name: TypeAlias = Annotated[
+    str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})
+]
+Positive: TypeAlias = Annotated[Duration, AfterValidator(_some_time)]
+_DURATION = TypeAdapter(Duration).json_schema()
+_NAMES = {"title": "names", "type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
+
+MaxAge: TypeAlias = Annotated[
+    dict[str, Positive],
+    BeforeValidator(_by_event),
+    WithJsonSchema({"anyOf": [_DURATION, {"type": "object", "additionalProperties": _DURATION}]}),
+]
+Later: TypeAlias = Annotated[
+    None,
+    BeforeValidator(_empty),
+    WithJsonSchema(
+        {"title": "nothing", "type": ["null", "object", "array"], "maxProperties": 0, "maxItems": 0}
+    ),
+]
+Addresses: TypeAlias = Annotated[
+    tuple[str, ...], BeforeValidator(_listed), WithJsonSchema({**_NAMES, "minItems": 0})
+]
+Names: TypeAlias = Annotated[
+    tuple[str, ...], BeforeValidator(_listed), Field(min_length=1), WithJsonSchema(_NAMES)
+]
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("is not an address; write host:port, like 127.0.0.1:8080")
+    return value
+
+
+def _loopback(value: str) -> str:
+    if _address(value).rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+        raise ValueError("must be a loopback address, like 127.0.0.1:8081")
+    return value
+
+
+Address: TypeAlias = Annotated[str, AfterValidator(_address)]
+Loopback: TypeAlias = Annotated[str, AfterValidator(_loopback)]
+
+
+class Tls(Settings):
+    """The server's own certificate, for when no proxy in front of it does TLS."""
+
+    certificate: str = Field(description="PEM file with the certificate chain.")
+    key: str = Field(description="PEM file with the private key.")
+
+
+class RequestLimits(Settings):
+    """How much one request may carry."""
+
+    event: Size = Field(
+        default=64 * 1024, description="The largest single event; a larger one is refused, its batch is not."
+    )
+    request: Size = Field(
+        default=4 * 1024**2, description="The largest request after inflating; a larger one is answered 413."
+    )
+    depth: int = Field(default=200, ge=2, le=400, description="The deepest nesting of one event.")
+
+
+class Server(Settings):
+    """Where events come in."""
+
+    listen: Address = Field(
+        default="127.0.0.1:8080", description="The address and port for events, `host:port`."
+    )
+    public_url: str | None = Field(
+        default=None, description="The URL under which the outside reaches this server."
+    )
+    trusted_proxies: Addresses = Field(
+        default=(), description="Addresses or networks whose X-Forwarded-For is believed."
+    )
+    tls: Tls | None = Field(
+        default=None, description="Certificate and key files; without them the server speaks HTTP."
+    )
+    limits: RequestLimits = Field(default=RequestLimits(), description="How much one request may carry.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            try:
+                ip_network(item, strict=False)
+            except ValueError:
+                raise ValueError("must hold addresses or networks, like 10.0.0.0/8") from None
+        return value
+
+
+class Admin(Settings):
+    """The way in for the CLI, the API and the dashboard: apart from events, never on a public address."""
+
+    socket: str | None = Field(
+        default=None,
+        description="The Unix socket, mode 0600; by default admin.sock in the storage directory.",
+    )
+    listen: Loopback | None = Field(
+        default=None, description="A loopback address to listen on besides the socket."
+    )
+    token: SecretStr | None = Field(
+        default=None, description="What callers of `listen` must present; at least 16 characters."
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Admin:
+        if self.listen and (self.token is None or len(self.token.get_secret_value()) < 16):
+            raise ValueError("needs token (at least 16 characters) beside listen")
+        return self
+
+
+class Retry(Settings):
+    """How long a delivery is tried before it becomes a dead letter."""
+
+    schedule: tuple[Duration, ...] = Field(
+        default=tuple(timedelta(seconds=pause) for pause in SCHEDULE_S),
+        min_length=1,
+        max_length=100,
+        description="The pauses between attempts; each is stretched by 0…20 %; a Retry-After is honoured.",
+    )
+    timeout: Positive = Field(default=timedelta(seconds=30), description="How long one attempt may take.")
+    dead_letter_keep: Positive | None = Field(
+        default=None, description="How long dead letters are kept; by default `retention.dead_letters`."
+    )
+
+
+class RetryChange(Settings):
+    """What one destination does differently from the file's `retry`."""
+
+    schedule: tuple[Duration, ...] | None = Field(
+        default=None, min_length=1, max_length=100, description="The pauses between its attempts."
+    )
+    timeout: Positive | None = Field(default=None, description="How long one of its attempts may take.")
+    dead_letter_keep: Positive | None = Field(default=None, description="How long its dead letters are kept.")
+
+
+class Retention(Settings):
+    """How long things are kept."""
+
+    log: Positive = Field(
+        default=timedelta(days=7), description="Messages in the log, once delivered everywhere."
+    )
+    dead_letters: Positive = Field(
+        default=timedelta(days=30), description="Dead letters, with message, request, response and attempts."
+    )
+    dedup: Positive = Field(
+        default=timedelta(days=7), description="How long a repeated messageId of one source is recognised."
+    )
+
+
+class Privacy(Settings):
+    """What may be written about people."""
+
+    log_pii: bool = Field(default=False, description="Whether the program's own log may hold personal data.")
+
+
+class ConnectionBlock(Settings):
+    """From which sources to which destinations; each destination named is a connection of its own."""
+
+    name: Name | None = Field(
+        default=None,
+        description="A stable name; by default the sources and the destination, like `web-kustomer`.",
+    )
+    from_: Names = Field(alias="from", description="One source or a list of sources.")
+    to: Names = Field(description="One destination or a list of destinations.")
+    only: tuple[Kind, ...] | None = Field(
+        default=None, min_length=1, description="Only these types of message pass."
+    )
+    events: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Only track calls with these event names pass; other types are not concerned.",
+    )
+    start: Literal["now", "earliest"] = Field(
+        default="now",
+        description="Where a new connection begins: with what comes next, or with all that is kept.",
+    )
+    max_age: MaxAge = Field(
+        default={},
+        description="Older messages are skipped: a duration, or one per event or type (`*` for the rest).",
+    )
+    enabled: bool = Field(default=True, description="Whether deliveries are made; while false, they wait.")
+
+
+class DestinationBlock(Settings):
+    """What every destination takes beside the settings of its type."""
+
+    type: str = Field(description="Which tool it is.")
+    account: str | None = Field(default=None, description="The entry of `accounts` whose settings it uses.")
+    retry: RetryChange | None = Field(default=None, description="What differs from the file's `retry`.")
+
+
+class SourceBlock(Settings):
+    """What every source takes beside the settings of its type."""
+
+    type: str = Field(description="Which kind of source it is.")
+
+
+class AccountBlock(Settings):
+    """One vendor workspace: credentials, region, URLs and budgets, shared by all that name it."""
+
+    type: str = Field(description="Which tool it is; its settings may be given here once for all.")
+
+
+class File(Settings):
+    """towpath.yaml."""
+
+    version: Literal[1] = Field(description="The version of this format.")
+    server: Server = Field(default=Server(), description=str(Server.__doc__))
+    admin: Admin = Field(default=Admin(), description=str(Admin.__doc__))
+    storage: Annotated[str, BeforeValidator(_directory), Field(min_length=1)] = Field(
+        default="./data", description="The data directory, relative to this file. One process owns it."
+    )
+    durability: Literal["strict", "relaxed"] = Field(
+        default="strict",
+        description="`strict`: a 200 means on disk. `relaxed`: a power cut may lose the last events.",
+    )
+    accounts: dict[Name, dict[str, Any]] = Field(default={}, description=str(AccountBlock.__doc__))
+    sources: dict[Name, dict[str, Any]] = Field(default={}, description="Where events come from, by name.")
+    destinations: dict[Name, dict[str, Any]] = Field(default={}, description="Where events go, by name.")
+    connections: tuple[ConnectionBlock, ...] = Field(
+        default=(), description="Which source feeds which destination."
+    )
+    retry: Retry = Field(default=Retry(), description=str(Retry.__doc__))
+    retention: Retention = Field(default=Retention(), description=str(Retention.__doc__))
+    privacy: Privacy = Field(default=Privacy(), description=str(Privacy.__doc__))
+    connectors: Later = Field(default=None, description=LATER)
+    replications: Later = Field(default=None, description=LATER)
+    push: Later = Field(default=None, description=LATER)
+    alerts: Later = Field(default=None, description=LATER)

@@ -1,0 +1,91 @@
+"""The configuration as the program uses it: names resolved, defaults filled in, settings validated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from .model import Admin, Privacy, Retention, Server
+
+
+class RetryRule(Struct, frozen=True):
+    """How one destination's deliveries are retried, in seconds."""
+
+    schedule_s: tuple[float, ...]
+    timeout_s: float
+    dead_letter_keep_s: float
+
+
+class SourceEntry(Struct, frozen=True):
+    """A source of the file; `settings` is an instance of its kind's `Settings`."""
+
+    name: str
+    type: str
+    settings: Any
+
+    def __repr__(self) -> str:
+        return f"SourceEntry({self.name!r}, {self.type!r})"
+
+
+class DestinationEntry(Struct, frozen=True):
+    """A destination of the file; `settings` is an instance of its kind's `Settings`, with its account's."""
+
+    name: str
+    type: str
+    account: str
+    settings: Any
+    retry: RetryRule
+
+    def __repr__(self) -> str:
+        return f"DestinationEntry({self.name!r}, {self.type!r}, account={self.account!r})"
+
+
+class ConnectionEntry(Struct, frozen=True):
+    """One pair of a set of sources and a destination; `max_age_s` is by event name, message type or "*"."""
+
+    name: str
+    sources: frozenset[str]
+    destination: str
+    only: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    start: Literal["now", "earliest"] = "now"
+    max_age_s: Mapping[str, float] = {}
+    enabled: bool = True
+
+
+class AccountEntry(Struct, frozen=True):
+    """An entry of `accounts`: what was written there, by field name."""
+
+    name: str
+    type: str
+    fields: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"AccountEntry({self.name!r}, {self.type!r})"
+
+
+class Config(Struct, frozen=True):
+    """towpath.yaml, read and checked. Paths are absolute; nothing secret is in its repr."""
+
+    file: Path
+    server: Server
+    admin: Admin
+    storage: Path
+    socket: Path
+    durability: Literal["strict", "relaxed"]
+    accounts: Mapping[str, AccountEntry]
+    sources: Mapping[str, SourceEntry]
+    destinations: Mapping[str, DestinationEntry]
+    connections: Sequence[ConnectionEntry]
+    retry: RetryRule
+    retention: Retention
+    privacy: Privacy
+
+
+def seconds(values: Sequence[timedelta]) -> tuple[float, ...]:
+    """Durations as seconds."""
+    return tuple(value.total_seconds() for value in values)
