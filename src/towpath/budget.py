@@ -1,0 +1,126 @@
+"""Budget: a vendor account's rate allowance for one bucket, shared by everything that calls it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .http import has_allowance_left, retry_after
+from .outcome import LONGEST_WISH_S
+
+if TYPE_CHECKING:
+    from .clock import Clock
+
+PACE = 0.97  # of the allowance: what is left makes room for the burst in every window
+LOWERED = 0.7  # the rate after a 429, times this
+LOWEST = 0.05  # never slower than this part of the allowance
+RECOVERY_PER_S = 0.05 / 10  # back to the allowance: 5 % of it every 10 s
+BACK_OFF_S = 2.0  # after a 429 that names no moment
+SHORTEST_BLOCK_S = 1.0  # one 429 often comes with its siblings in flight: they count as one
+
+
+class Budget:
+    """`per_minute` requests, smoothly: first come, first served, never more in any 60 seconds.
+
+    A token bucket that fills at 97 % of the allowance. It holds `burst` tokens, at most the remaining 3 %, so
+    that a full bucket and a minute's flow together stay within `per_minute`; without `burst` it holds what
+    keeps one second within `per_minute / 60` as well, for vendors that count by the second. It learns from
+    replies: see `learn`. Where the allowance has a fraction, that counts as one request more.
+    """
+
+    def __init__(self, clock: Clock, per_minute: float, burst: float | None = None) -> None:
+        if per_minute <= 0:
+            raise ValueError(f"a budget needs a positive allowance per minute, not {per_minute:g}")
+        self.clock = clock
+        self.allowance = per_minute
+        self._burst = burst
+        self._ceiling = per_minute
+        self._factor = 1.0
+        self._blocked_until = 0.0
+        self._filled_at = clock.monotonic()
+        self._tokens = self._capacity
+        self._turn = asyncio.Lock()
+
+    @property
+    def per_minute(self) -> float:
+        """The rate in force: the allowance, or what the vendor and its 429s made of it."""
+        self._fill()
+        return self._ceiling * self._factor
+
+    @property
+    def blocked_s(self) -> float:
+        """Seconds until the vendor takes requests again; 0 when it does."""
+        return max(0.0, self._blocked_until - self.clock.monotonic())
+
+    async def acquire(self, cost: float = 1.0) -> None:
+        """Wait for a turn, then for `cost` tokens. Cancelling takes nothing and gives the turn away."""
+        async with self._turn:  # first in, first out; only the head of the queue ever sleeps
+            while (wait_s := self._wait_s(cost)) > 0:
+                await self.clock.sleep(wait_s)
+            self._tokens -= cost
+
+    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Adapt to what the vendor said, by `x-ratelimit-limit`, `-remaining`, `-reset` and 429.
+
+        A limit per minute below ours becomes ours. Nothing remaining blocks until the reset (epoch seconds).
+        A 429 blocks until Retry-After, else the reset, else shortly, and lowers the rate to 70 %, which
+        recovers by 5 % of the allowance every 10 s; but a 429 with requests remaining concerns one object
+        and changes nothing (Kustomer).
+        """
+        limit = _number(headers.get("x-ratelimit-limit"))
+        if limit:
+            self._fill()
+            self._ceiling = min(self.allowance, limit)
+        if status == 429:
+            if not has_allowance_left(headers):
+                self._refused(headers)
+        elif _number(headers.get("x-ratelimit-remaining")) == 0:
+            self._block(self._until_reset_s(headers) or 0.0)
+
+    @property
+    def _capacity(self) -> float:
+        by_second = 1 + (1 - PACE) * self._ceiling / 60
+        wanted = by_second if self._burst is None else self._burst
+        return max(1.0, min(wanted, (1 - PACE) * self._ceiling))
+
+    @property
+    def _per_second(self) -> float:
+        return self._ceiling * self._factor * PACE / 60
+
+    def _fill(self) -> None:
+        now = self.clock.monotonic()
+        passed_s = max(0.0, now - self._filled_at)
+        self._filled_at = now
+        self._tokens = min(self._capacity, self._tokens + passed_s * self._per_second)
+        self._factor = min(1.0, self._factor + passed_s * RECOVERY_PER_S)
+
+    def _wait_s(self, cost: float) -> float:
+        """Seconds until `cost` tokens may be there; more than a full bucket is taken on credit."""
+        self._fill()
+        missing = min(cost, self._capacity) - self._tokens
+        # A microsecond more, so that no rounding error leads to a sleep too short to move the clock.
+        flow_s = missing / self._per_second + 1e-6 if missing > 0 else 0.0
+        return max(self.blocked_s, flow_s)
+
+    def _refused(self, headers: Mapping[str, str]) -> None:
+        first = self.blocked_s == 0
+        wish = retry_after(headers.get("retry-after"), self.clock.now())
+        block_s = self._until_reset_s(headers) if wish is None else wish
+        self._block(max(SHORTEST_BLOCK_S, BACK_OFF_S if block_s is None else block_s))
+        if first:
+            self._fill()
+            self._factor = max(LOWEST, self._factor * LOWERED)
+
+    def _block(self, seconds: float) -> None:
+        self._blocked_until = max(self._blocked_until, self.clock.monotonic() + min(seconds, LONGEST_WISH_S))
+
+    def _until_reset_s(self, headers: Mapping[str, str]) -> float | None:
+        reset = _number(headers.get("x-ratelimit-reset"))
+        left_s = None if reset is None else reset - self.clock.now()
+        return left_s if left_s is not None and left_s > 0 else None
+
+
+def _number(value: str | None) -> float | None:
+    text = (value or "").strip()
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None

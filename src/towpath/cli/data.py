@@ -1,0 +1,261 @@
+"""Commands about what was kept and delivered: events, deliveries, dlq, people."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .client import Client, path
+from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption, YesOption
+from .output import show_fields, show_json, show_rows
+
+events = typer.Typer(no_args_is_help=True, help="The kept messages.")
+deliveries = typer.Typer(no_args_is_help=True, help="What became of messages at destinations.")
+dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be delivered or taken in.")
+people = typer.Typer(no_args_is_help=True, help="One person's data: show, erase, suppress.")
+
+EVENT_COLUMNS = [
+    "position",
+    "received_at",
+    "source",
+    "type",
+    "event",
+    "user_id",
+    "anonymous_id",
+    "message_id",
+]
+DONE_COLUMNS = ["connection", "position", "state", "reason", "code", "attempts", "ms", "at"]
+WAITING_COLUMNS = ["connection", "position", "person", "attempts", "due", "reason"]
+DEAD_COLUMNS = ["id", "connection", "type", "event", "user_id", "code", "attempts", "died_at", "reason"]
+REFUSED_COLUMNS = ["id", "source", "at", "index", "code", "reason"]
+
+Ids = Annotated[list[str], typer.Argument(help="Exact userIds or anonymousIds.")]
+Letters = Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.")]
+ConnectionFilter = Annotated[str | None, typer.Option("--connection", help="Only this connection.")]
+CodeFilter = Annotated[int | None, typer.Option("--code", help="Only this HTTP status.")]
+PersonFilter = Annotated[
+    str | None, typer.Option("--person", help="Only this person, as `people show` names it.")
+]
+MessageFilter = Annotated[str | None, typer.Option("--message-id", help="Only this message.")]
+ReasonFilter = Annotated[str | None, typer.Option("--reason", help="Only this reason.")]
+
+
+@events.command("list")
+def list_events(
+    config: ConfigOption = DEFAULT_CONFIG,
+    limit: LimitOption = 20,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the newest messages."""
+    rows = Client(config).get("/events", limit=limit, source=source)
+    show_rows(
+        rows, EVENT_COLUMNS, "no events yet; try  towpath send track --user-id u1 --event Hello", as_json=json
+    )
+
+
+@events.command("show")
+def show_event(
+    name: Annotated[str, typer.Argument(help="A message id or a position.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show a message as it was received."""
+    found = Client(config).get(path("events", name))
+    if json:
+        show_json(found)
+        return
+    for event in found:
+        show_fields({key: value for key, value in event.items() if key != "deliveries"}, as_json=False)
+
+
+@events.command("trace")
+def trace_event(
+    name: Annotated[str, typer.Argument(help="A message id or a position.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show what became of a message at every destination."""
+    found = Client(config).get(path("events", name))
+    if json:
+        show_json(found)
+        return
+    for event in found:
+        who = event["user_id"] or event["anonymous_id"]
+        typer.echo(f"{event['type']}  {event['event'] or ''}  {who}   source {event['source']}")
+        typer.echo(f"  received {event['received_at']}  position {event['position']}")
+        show_rows(event["deliveries"], DONE_COLUMNS, "  not delivered yet", as_json=False)
+
+
+@deliveries.command("list")
+def list_deliveries(
+    config: ConfigOption = DEFAULT_CONFIG,
+    connection: ConnectionFilter = None,
+    limit: LimitOption = 20,
+    json: JsonOption = False,
+) -> None:
+    """Show deliveries that wait, then the newest that ended."""
+    found = Client(config).get("/deliveries", connection=connection, limit=limit)
+    if json:
+        show_json(found)
+        return
+    show_rows(found["waiting"], WAITING_COLUMNS, "none is parked", as_json=False)
+    show_rows(found["ended"], DONE_COLUMNS, "none has ended yet", as_json=False)
+
+
+@deliveries.command("show")
+def show_delivery(
+    position: Annotated[int, typer.Argument(help="The message's position.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show one message's deliveries."""
+    rows = Client(config).get(path("deliveries", position))
+    show_rows(rows, DONE_COLUMNS, "nothing is known of this position", as_json=json)
+
+
+@deliveries.command("retry")
+def retry_deliveries(
+    config: ConfigOption = DEFAULT_CONFIG, connection: ConnectionFilter = None, json: JsonOption = False
+) -> None:
+    """Try parked deliveries now instead of when they are due."""
+    counts = Client(config).post("/deliveries/retry", {"connection": connection})
+    if json:
+        show_json(counts)
+        return
+    typer.echo(f"{sum(counts.values())} deliveries are due now")
+
+
+@dlq.command("list")
+def list_letters(
+    config: ConfigOption = DEFAULT_CONFIG,
+    connection: ConnectionFilter = None,
+    code: CodeFilter = None,
+    reason: ReasonFilter = None,
+    person: PersonFilter = None,
+    limit: LimitOption = 50,
+    refused: Annotated[bool, typer.Option("--refused", help="Items that ingest would not take.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show dead letters, newest first."""
+    client = Client(config)
+    if refused:
+        show_rows(client.get("/refusals", limit=limit), REFUSED_COLUMNS, "nothing was refused", as_json=json)
+        return
+    rows = client.get("/dlq", connection=connection, code=code, reason=reason, person=person, limit=limit)
+    show_rows(rows, DEAD_COLUMNS, "no dead letters", as_json=json)
+
+
+@dlq.command("show")
+def show_letter(
+    number: Annotated[int, typer.Argument(help="The dead letter's number.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show a dead letter with message, request and answer."""
+    show_fields(Client(config).get(path("dlq", number)), as_json=json)
+
+
+@dlq.command("replay")
+def replay_letters(
+    numbers: Letters = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    connection: ConnectionFilter = None,
+    code: CodeFilter = None,
+    reason: ReasonFilter = None,
+    person: PersonFilter = None,
+    message_id: MessageFilter = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Deliver dead letters again: by number, by filter, or all."""
+    where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
+    counts = Client(config).post("/dlq/replay", where)
+    if json:
+        show_json(counts)
+        return
+    typer.echo(f"{sum(counts.values())} dead letters go again")
+
+
+@dlq.command("drop")
+def drop_letters(
+    numbers: Letters = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    connection: ConnectionFilter = None,
+    code: CodeFilter = None,
+    reason: ReasonFilter = None,
+    person: PersonFilter = None,
+    message_id: MessageFilter = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Delete dead letters for good."""
+    where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
+    client = Client(config)
+    if not yes:
+        rows = client.get("/dlq", **{key: value for key, value in where.items() if key != "ids"})
+        count = len(numbers) if numbers else len(rows)
+        typer.confirm(f"Delete {count} dead letters? They cannot be replayed after that.", abort=True)
+    dropped = client.post("/dlq/drop", where)
+    if json:
+        show_json(dropped)
+        return
+    typer.echo(f"{dropped['dropped']} dead letters deleted")
+
+
+def _filter(
+    numbers: list[int] | None,
+    connection: str | None,
+    code: int | None,
+    reason: str | None,
+    person: str | None,
+    message_id: str | None,
+    *,
+    everything: bool,
+) -> dict[str, Any]:
+    where = {
+        "ids": numbers or None,
+        "connection": connection,
+        "code": code,
+        "reason": reason,
+        "person": person,
+        "message_id": message_id,
+    }
+    given = {name: value for name, value in where.items() if value is not None}
+    if not given and not everything:
+        raise typer.BadParameter("name dead letters by number or by a filter, or say --all")
+    return {**given, "limit": 10_000_000}
+
+
+@people.command("show")
+def show_person(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="A userId or anonymousId.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Show what is known of a person: linked ids, what waits, what died."""
+    show_fields(Client(config).get(path("people", identifier)), as_json=json)
+
+
+@people.command("erase")
+def erase_person(
+    ids: Ids, config: ConfigOption = DEFAULT_CONFIG, yes: YesOption = False, json: JsonOption = False
+) -> None:
+    """Remove every message that names these exact ids, from all files here."""
+    if not yes:
+        typer.confirm(f"Erase {', '.join(ids)} for good? This cannot be undone.", abort=True)
+    show_fields(Client(config).post("/people/erase", {"ids": ids}), as_json=json)
+
+
+@people.command("suppress")
+def suppress_person(ids: Ids, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Deliver nothing more of these ids; their messages are still taken in."""
+    show_fields(Client(config).post("/people/suppress", {"ids": ids}), as_json=json)
+
+
+@people.command("unsuppress")
+def unsuppress_person(ids: Ids, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Deliver these ids again."""
+    show_fields(Client(config).post("/people/unsuppress", {"ids": ids}), as_json=json)

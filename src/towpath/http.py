@@ -1,0 +1,299 @@
+"""The only door to the network: one request, one answer; every other ending is an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections.abc import Collection, Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from .outcome import LONGEST_WISH_S, Outcome, Rejected, Retry, from_status
+from .redaction import header_secrets, redact, redact_url
+
+if TYPE_CHECKING:
+    from .clock import Clock
+
+BODY_LIMIT_BYTES = 64 * 1024
+JSON_TYPE = "application/json"
+_BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]").search
+_BAD_IN_HEADER = re.compile(r"[^\t\x20-\x7e]").search
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_encode = msgspec.json.Encoder().encode
+
+
+class Request(Struct, frozen=True):
+    """One outgoing request; header names are lower case."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class Reply(Struct, frozen=True):
+    """One answer. Header names are lower case; `body` is at most 64 KiB of it."""
+
+    status: int
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+    def json(self) -> Any:
+        """Decode the body; None when it is not JSON."""
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return None
+
+    def text(self, limit: int = 500) -> str:
+        """Show the start of the body for people."""
+        return self.body[: limit * 4].decode("utf-8", "replace")[:limit].strip()
+
+
+class TransportError(Exception):
+    """No answer came. `sent` says whether the request may have reached the other side."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.sent = sent
+
+
+class Unsendable(TransportError):
+    """The request as it stands can never be sent: a URL that is none, a forbidden address. Not sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, sent=False)
+
+
+class Transport(Protocol):
+    """What carries a request: pyreqwest, aiohttp, or a fake."""
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply:
+        """One exchange within a total deadline, body cut at the limit. Raises `TransportError`."""
+        ...
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        ...
+
+
+class Exchange(Struct, frozen=True):
+    """A request and its answer, redacted, as a dead letter keeps it."""
+
+    method: str
+    url: str
+    body: str = ""
+    status: int = 0
+    answer: str = ""
+
+
+class Undelivered(Exception):
+    """Raised by `Http.request`, caught by the loop: the outcome, and the exchange that led to it."""
+
+    def __init__(self, outcome: Outcome, exchange: Exchange | None = None) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+        self.exchange = exchange
+
+
+class Stopping(Exception):
+    """The process is stopping and this request was not sent; the delivery stays waiting, untouched."""
+
+
+class Throttle(Protocol):
+    """An account's allowance, as the door sees it (see `budget.Budget`)."""
+
+    async def acquire(self) -> None:
+        """Wait for a place in the allowance."""
+        ...
+
+    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Adapt to what the vendor said."""
+        ...
+
+
+class Http:
+    """One account's door. `headers` (credentials) go with every request and never into an exchange.
+
+    `secrets` are further texts to keep out of exchanges and reasons (a signing secret, a key in a body).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        clock: Clock,
+        *,
+        headers: Mapping[str, str] | None = None,
+        throttles: Mapping[str, Throttle] | None = None,
+        timeout_s: float = 30.0,
+        secrets: Collection[str] = (),
+    ) -> None:
+        self.transport = transport
+        self.clock = clock
+        self.headers = dict(headers or {})
+        self.throttles = dict(throttles or {})
+        self.timeout_s = timeout_s
+        self.secrets = frozenset(secrets)
+        self._stopping = False
+        self._queued: set[asyncio.Task[Any]] = set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a graceful stop is under way: nothing new is sent; requests waiting for allowance leave."""
+        return self._stopping
+
+    @stopping.setter
+    def stopping(self, value: bool) -> None:
+        begins, self._stopping = value and not self._stopping, value
+        if begins:
+            for task in self._queued:
+                task.cancel()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Any = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        allow: Collection[int] = (),
+        bucket: str = "",
+    ) -> Reply:
+        """One request; a 2xx or an allowed status is returned, anything else raises `Undelivered`.
+
+        Waits for the bucket's allowance first. Raises `Stopping`, before anything is sent, during a graceful
+        stop.
+        """
+        request = self._request(method, url, json, body, headers)
+        throttle = self.throttles.get(bucket)
+        if throttle is not None:
+            await self._allowance(throttle)
+        if self._stopping:
+            raise Stopping
+        try:
+            reply = await self.transport.send(request, timeout_s=self.timeout_s)
+        except TransportError as error:
+            raise self._unanswered(request, error) from error
+        if throttle is not None:
+            throttle.learn(reply.status, reply.headers)
+        if 200 <= reply.status < 300 or reply.status in allow:
+            return reply
+        raise self._undelivered(request, reply)
+
+    def _request(
+        self, method: str, url: str, json: Any, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Request:
+        """Put the request together; later headers win. Raises `Undelivered` (rejected) when malformed."""
+        combined = {"user-agent": user_agent()}
+        if body is None:
+            body = b""
+            if json is not None:
+                body = _encode(json)
+                combined["content-type"] = JSON_TYPE
+        for given in (self.headers, headers or {}):
+            for name, value in given.items():
+                combined[name.lower()] = value
+        request = Request(method, url, combined, body)
+        if (fault := _malformed(request)) is not None:
+            raise Undelivered(Rejected(f"not sent: {fault}"), self._exchange(request))
+        return request
+
+    async def _allowance(self, throttle: Throttle) -> None:
+        """Wait for the allowance. Raises `Stopping` when a stop comes meanwhile; other cancellations pass."""
+        task = asyncio.current_task()
+        if self._stopping or task is None:
+            raise Stopping
+        self._queued.add(task)
+        try:
+            await throttle.acquire()
+        except asyncio.CancelledError:
+            # The setter of `stopping` cancels once; anything beyond that is somebody else's cancellation.
+            if self._stopping and task.uncancel() == 0:
+                raise Stopping from None
+            raise
+        finally:
+            self._queued.discard(task)
+
+    def _unanswered(self, request: Request, error: TransportError) -> Undelivered:
+        # Transports may name the URL in their reasons, with whatever secret stands in its query.
+        reason = str(error).replace(request.url, redact_url(request.url))
+        reason = redact(reason, self._secrets(request))
+        outcome = Rejected(reason) if isinstance(error, Unsendable) else Retry(reason, code=0)
+        return Undelivered(outcome, self._exchange(request))
+
+    def _undelivered(self, request: Request, reply: Reply) -> Undelivered:
+        wish = retry_after(reply.headers.get("retry-after"), self.clock.now())
+        detail = redact(reply.text(), self._secrets(request))
+        outcome = from_status(reply.status, detail, wish)
+        if isinstance(outcome, Retry) and outcome.throttled and has_allowance_left(reply.headers):
+            outcome = msgspec.structs.replace(outcome, throttled=False)
+        return Undelivered(outcome, self._exchange(request, reply))
+
+    def _exchange(self, request: Request, reply: Reply | None = None) -> Exchange:
+        secrets = self._secrets(request)
+        return Exchange(
+            request.method,
+            redact_url(request.url, secrets),
+            _shown(request.body, secrets),
+            reply.status if reply else 0,
+            _shown(reply.body, secrets) if reply else "",
+        )
+
+    def _secrets(self, request: Request) -> set[str]:
+        mine = header_secrets(self.headers)
+        its_own = header_secrets(request.headers, credentials_only=True)
+        return {*self.secrets, *mine, *its_own}
+
+
+@functools.cache
+def user_agent() -> str:
+    """Return what towpath calls itself to vendors."""
+    from . import __version__  # at the first call: the package loads this module before it has a version
+
+    return f"towpath/{__version__} (+https://github.com/towpath/towpath)"
+
+
+def retry_after(value: str | None, now: float) -> float | None:
+    """Read Retry-After, seconds or an HTTP date, as 0…86,400 seconds from now; None when absent or junk."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdecimal():
+        # Longer numbers are clamped unread: int() refuses thousands of digits.
+        return min(float(text), LONGEST_WISH_S) if len(text) < 10 else LONGEST_WISH_S
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return min(max(moment - now, 0.0), LONGEST_WISH_S)
+
+
+def has_allowance_left(headers: Mapping[str, str]) -> bool:
+    """Tell a limit on one object from the account's: the account says it has requests left (Kustomer)."""
+    remaining = headers.get("x-ratelimit-remaining", "").strip()
+    return remaining.isascii() and remaining.isdecimal() and remaining.strip("0") != ""
+
+
+def _malformed(request: Request) -> str | None:
+    if _BAD_IN_URL(request.url):
+        return "the URL contains a line break, a space or a control character"
+    if not _HEADER_NAME(request.method):
+        return "the method is not an HTTP method"
+    for name, value in request.headers.items():
+        if not _HEADER_NAME(name):
+            return "a header name contains a character that HTTP does not allow"
+        if _BAD_IN_HEADER(value):
+            return f"the header {name} contains a line break or a character that HTTP does not allow"
+    return None
+
+
+def _shown(body: bytes, secrets: Collection[str]) -> str:
+    """Show a body as redacted text of at most 64 KiB; a secret cut in two at the end goes as well."""
+    text = redact(body.decode("utf-8", "replace"), secrets)
+    if len(body) < BODY_LIMIT_BYTES:
+        return text
+    tail = max((len(secret) for secret in secrets), default=0)
+    return text.encode()[: BODY_LIMIT_BYTES - 4 * tail].decode("utf-8", "ignore")

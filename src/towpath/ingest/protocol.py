@@ -1,0 +1,68 @@
+"""uvicorn's HTTP/1.1 with two bounds it lacks: how large a request's head is, and how long it takes."""
+
+from __future__ import annotations
+
+from asyncio import TimerHandle, Transport
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """For `uvicorn.Config(http=BoundedHttp)`: a slow or endless head ends the connection."""
+
+    head_s: ClassVar[float] = 10.0
+    head_bytes: ClassVar[int] = 64 * 1024
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = False
+        self._head_size = 0
+        self._head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Start the clock for the first head."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, unless a head went on for too long already."""
+        if self._in_head and self._head_size > self.head_bytes:
+            return self._end(b"431 Request Header Fields Too Large")
+        super().data_received(data)
+        if self._in_head:
+            self._head_size += len(data)
+            self._await_head()
+        return None
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._in_head, self._head_size = True, 0
+
+    def on_headers_complete(self) -> None:
+        """A head is complete."""
+        self._in_head = False
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_s, self._end, b"408 Request Timeout")
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _end(self, status: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()

@@ -1,0 +1,89 @@
+"""Proof that a sender may speak as a userId: `userHash` or `userToken`, made with a secret (D13)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from ..clock import Clock
+from ..message import identifier
+
+Mode = Literal["off", "optional", "required"]
+
+
+class Verifier:
+    """Checks one source's proofs; every comparison takes constant time."""
+
+    def __init__(self, mode: Mode, secret: str, clock: Clock) -> None:
+        self._mode = mode
+        self._secret = secret.encode()
+        self._clock = clock
+
+    def doubt(self, user_id: str, fields: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+        """Say why this userId is not believed; empty when it is.
+
+        A proof stands at the top level, in `context`, `traits` or `context.traits` of the event, or in the
+        batch's `context`. Of several, each must hold.
+        """
+        proofs = [*self._doubts(user_id, fields, context)]
+        if not proofs:
+            return "userId needs userHash or userToken" if self._mode == "required" else ""
+        return next((doubt for doubt in proofs if doubt), "")
+
+    def _doubts(self, user_id: str, fields: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[str]:
+        for place in _places(fields, context):
+            if (given := place.get("userHash")) is not None:
+                yield self._doubt_hash(user_id, given)
+            if (given := place.get("userToken")) is not None:
+                yield self._doubt_token(user_id, given)
+
+    def _sign(self, signed: bytes) -> bytes:
+        return hmac.digest(self._secret, signed, hashlib.sha256)
+
+    def _doubt_hash(self, user_id: str, given: object) -> str:
+        proof = given.strip().lower().encode() if isinstance(given, str) else b""
+        expected = self._sign(user_id.encode()).hex().encode()
+        return "" if hmac.compare_digest(proof, expected) else "userHash does not belong to this userId"
+
+    def _doubt_token(self, user_id: str, given: object) -> str:
+        try:
+            claims = self._claims(given)
+        except (ValueError, RecursionError, binascii.Error, msgspec.DecodeError):
+            return "userToken is not a JWT signed with HS256 and this source's verify_secret"
+        now = self._clock.now()
+        if not _within(claims, now):
+            return "userToken has expired or is not valid yet"
+        return "" if identifier(claims.get("sub")) == user_id else "userToken's sub is not this userId"
+
+    def _claims(self, given: object) -> Mapping[str, Any]:
+        head, body, signature = str(given).split(".")
+        if not hmac.compare_digest(_unpack(signature), self._sign(f"{head}.{body}".encode())):
+            raise ValueError("wrong signature")
+        # The algorithm is ours to choose, never the token's: anything but HS256 (`none` too) is no proof.
+        if msgspec.json.decode(_unpack(head), type=dict[str, Any]).get("alg") != "HS256":
+            raise ValueError("wrong algorithm")
+        return msgspec.json.decode(_unpack(body), type=dict[str, Any])
+
+
+def _within(claims: Mapping[str, Any], now: float) -> bool:
+    ends, begins = claims.get("exp", now + 1), claims.get("nbf", now)
+    numbers = all(isinstance(moment, int | float) for moment in (ends, begins))
+    return numbers and begins <= now < ends
+
+
+def _places(fields: Mapping[str, Any], batch_context: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    context, traits = fields.get("context"), fields.get("traits")
+    inner = context.get("traits") if isinstance(context, dict) else None
+    for place in (fields, context, traits, inner, batch_context):
+        if isinstance(place, dict):
+            yield place
+
+
+def _unpack(part: str) -> bytes:
+    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)

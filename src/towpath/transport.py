@@ -1,0 +1,112 @@
+"""The default transport: pyreqwest. `transport_aiohttp` is the fallback that meets the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import BuilderError, PyreqwestError
+from pyreqwest.response import Response
+
+from .http import BODY_LIMIT_BYTES, Reply, Request, TransportError, Unsendable
+
+if TYPE_CHECKING:
+    from .guard import Pin
+
+IDLE_CONNECTIONS_PER_HOST = 128
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+# hyper names its error kinds in the causes; this one alone says that no byte of the request left.
+_NOT_CONNECTED = "client error (Connect)"
+
+
+class PyreqwestTransport:
+    """Requests over pyreqwest (reqwest, hyper, rustls): HTTP/1.1 with keep-alive, TLS ≥ 1.2.
+
+    No redirects, no proxy from the environment, no decompression, at most 64 KiB of an answer. `pin` fixes
+    the address of a host; `root_certificate` (PEM) is trusted besides the system's.
+    """
+
+    def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
+        self._client = _client(pin, root_certificate)
+
+    async def send(self, request: Request, *, timeout_s: float) -> Reply:
+        """Do one exchange within a total deadline. Raises `TransportError`, `Unsendable` for a bad URL."""
+        try:
+            builder = self._client.request(request.method, request.url).headers(request.headers)
+            if request.body:
+                builder = builder.body_bytes(request.body)
+            elif request.method in _WITH_BODY:
+                builder = builder.header("content-length", "0")  # some servers answer 411 without it
+            prepared = builder.timeout(timedelta(seconds=timeout_s)).build_streamed()
+        except (BuilderError, ValueError) as error:
+            raise Unsendable(f"not a request: {_causes(error)}") from error
+        try:
+            async with prepared as response:
+                return Reply(response.status, _headers(response), await _body(response))
+        except BuilderError as error:
+            raise Unsendable(f"not a request: {_causes(error)}") from error
+        except PyreqwestError as error:
+            raise _failure(error, timeout_s) from error
+
+    async def close(self) -> None:
+        """Close idle connections; requests under way end with `TransportError`."""
+        await self._client.close()
+
+
+def _client(pin: Pin | None, root_certificate: bytes | None) -> Client:
+    builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False)  # noqa: FBT003
+    builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)  # noqa: FBT003
+    builder = (
+        builder.http1_only().min_tls_version("TLSv1.2").pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+    )
+    if pin is not None:
+        builder = builder.resolve(pin.host, pin.address, 0)  # port 0: the URL's
+    if root_certificate is not None:
+        builder = builder.add_root_certificate_pem(root_certificate)
+    return builder.build()
+
+
+async def _body(response: Response) -> bytes:
+    """At most the limit; leaving the response before its end drops the connection."""
+    read = response.body_reader.read
+    first = await read(BODY_LIMIT_BYTES)
+    if first is None:
+        return b""
+    # `read` fills the amount unless the body ends, so a shorter piece is the whole body.
+    return bytes(first[:BODY_LIMIT_BYTES])
+
+
+def _headers(response: Response) -> dict[str, str]:
+    try:
+        return dict(reversed([*response.headers.items()]))  # the first of a repeated header wins
+    except ValueError:
+        return _readable_headers(response)
+
+
+def _readable_headers(response: Response) -> dict[str, str]:
+    """Leave out the headers that are not text."""
+    found: dict[str, str] = {}
+    for name in response.headers:
+        try:
+            found[name] = response.headers[name]
+        except ValueError:
+            continue
+    return found
+
+
+def _causes(error: Exception) -> str:
+    """Name the innermost cause; the outer ones repeat the URL."""
+    details = getattr(error, "details", None) or {}
+    causes = details.get("causes") or [{"message": str(error)}]
+    return str(causes[-1]["message"])
+
+
+def _failure(error: PyreqwestError, timeout_s: float) -> TransportError:
+    details: Mapping[str, Any] = getattr(error, "details", None) or {}
+    messages = [cause["message"] for cause in details.get("causes") or ()]
+    sent = _NOT_CONNECTED not in messages
+    if isinstance(error, TimeoutError):
+        return TransportError(f"no complete answer within {timeout_s:g} s", sent=sent)
+    return TransportError(f"{error.message}: {_causes(error)}", sent=sent)

@@ -1,0 +1,1 @@
+"""Tests of towpath; the folders mirror src/towpath."""

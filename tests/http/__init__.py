@@ -1,0 +1,1 @@
+"""Tests of the door to the network."""  # noqa: A005 - mirrors towpath.http
