@@ -31,6 +31,7 @@ WINDOW = 4096
 CHUNK = 256
 BACKLOG_MAX = 4096  # rows waiting for the disk before reading waits too
 HOLD_S = 10.0  # the longest wait in memory
+STALLED_S = 60.0  # the longest wait of one head between two attempts in an outage
 THROTTLE_S = 5.0
 LEASE_S = 60.0
 LEASE_POLL_S = 1.0
@@ -518,14 +519,15 @@ class DeliveryLoop:
             self._give_up(lane, head, outcome)
             return
         if self.health.stalled:
-            delay_s, self._outage.wish_s = 0.0, wish_s  # it waits for the probes, and for nothing else
+            # It waits for the probes; but a vendor that comes and goes is not tried at every coming.
+            delay_s, self._outage.wish_s = min(delay_s, STALLED_S), wish_s
         head.due_s = self._clock.monotonic() + max(delay_s, wish_s)
 
     def _delay_s(self, item: Item, outcome: Retry) -> float | None:
         """Seconds until the next attempt by the schedule, or None when this was the last."""
         now, now_s = self._clock.now(), self._clock.monotonic()
-        alone = outcome.code >= 500 and not self.health.stalled
-        alone = alone and self.health.healthy_within(self.policy.wait_s(item.attempts), now_s)
+        healthy = self.health.healthy_within(self.policy.wait_s(item.attempts), now_s)
+        alone = healthy and outcome.code >= 500
         item.attempts += 1
         item.alone += alone
         item.first_at = item.first_at or now

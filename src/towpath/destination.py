@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Settings(BaseModel):
     """The base of every settings model: unknown keys are errors, aliases and names both work."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, frozen=True, hide_input_in_errors=True)
 
 
 S = TypeVar("S", bound=Settings)
@@ -130,10 +130,10 @@ class Destination(ABC, Generic[S]):
 
     @abstractmethod
     async def deliver(self, payload: Payload, scope: Scope) -> None:
-        """Send one payload once. Returning means delivered; `scope.http` raises `Undelivered` for the rest."""
+        """Send one payload once; returning means delivered, `scope.http` raises `Undelivered` otherwise."""
 
     async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Outcome]:
-        """Send payloads and say what became of each, in order. Override where the vendor takes batches."""
+        """Send payloads and say what became of each, in order; override where the vendor takes batches."""
         outcomes: list[Outcome] = []
         for payload in payloads:
             try:

@@ -9,7 +9,9 @@ class TowpathError(Exception):
     `code` is stable (`E####`), `fix` is one thing to do, `data` says what became of the data.
     """
 
-    def __init__(self, title: str, *, code: str = "E1000", why: str = "", fix: str = "", data: str = "") -> None:
+    def __init__(
+        self, title: str, *, code: str = "E1000", why: str = "", fix: str = "", data: str = ""
+    ) -> None:
         super().__init__(title)
         self.title = title
         self.code = code

@@ -17,6 +17,7 @@ class Health:
         self.stall_persons = stall_persons
         self.stalled_at: float | None = None
         self.succeeded_at: float | None = None
+        self.recovered_at: float | None = None
         self._failing: set[str] = set()
         self._probes = 0
 
@@ -28,6 +29,8 @@ class Health:
     def succeeded(self, now: float) -> bool:
         """Count an answer that means the destination works; whether that ends a stall."""
         ended = self.stalled
+        if ended:
+            self.recovered_at = now
         self.succeeded_at, self.stalled_at, self._probes = now, None, 0
         self._failing.clear()
         return ended
@@ -41,7 +44,9 @@ class Health:
         return True
 
     def healthy_within(self, span_s: float, now: float) -> bool:
-        """Whether somebody succeeded within the last `span_s` seconds (a minute at least)."""
+        """Whether no stall just ended, and somebody succeeded in the last `span_s` (at least 60) seconds."""
+        if self.stalled or (self.recovered_at is not None and now - self.recovered_at < HEALTHY_S):
+            return False
         return self.succeeded_at is not None and now - self.succeeded_at <= max(span_s, HEALTHY_S)
 
     def stalled_for_s(self, now: float) -> float:

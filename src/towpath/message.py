@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Struct
 
+LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_000)  # noqa: DTZ001 - compared without a zone
+
 Kind: TypeAlias = Literal["identify", "track", "page", "screen", "group", "alias", "delete"]
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 Trust: TypeAlias = Literal["client", "server"]
@@ -108,7 +110,9 @@ def parse_time(value: Any) -> datetime | None:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds, as the spec's clients write it."""
-    whole = (moment.astimezone(UTC) + timedelta(microseconds=500)).replace(tzinfo=None)
+    whole = moment.astimezone(UTC).replace(tzinfo=None)
+    if whole < LAST_MOMENT:
+        whole += timedelta(microseconds=500)
     return whole.isoformat(timespec="milliseconds") + "Z"
 
 

@@ -100,6 +100,7 @@ class Vendor(Destination[Settings]):
 
     async def check(self, scope: Scope) -> Sequence[Check]:
         self.checked_at.append(self.clock.monotonic())
+        await asyncio.sleep(0.2)
         return self.checks()
 
     async def _send(self, messages: Sequence[Message]) -> None:

@@ -68,7 +68,11 @@ async def test_one_that_can_never_work_does_not_stand_for_all_others(stage: Make
     await s.pass_s(20)
     assert s.loop.health.stalled
     await s.send("good", person="good")
-    await s.until(lambda: not s.loop.health.stalled, 70)
+    await s.until(lambda: "good" in s.vendor.order(), 70)
+    before = len(s.vendor.started)
+    await s.pass_s(HOUR_S)
+    assert len(s.vendor.started) - before < 5 * 60 + 70
+    assert await s.dead() == []
     await s.stop()
 
 

@@ -254,8 +254,8 @@ class Identification:
         seen = customer_in(reply)
         if (before := customer or seen) is None:
             return
-        after = seen or before
-        external_id = (seen.external_id if seen else "") or body.get("externalId") or before.external_id
+        after = seen or Customer(before.id)
+        external_id = after.external_id or body.get("externalId") or before.external_id
         company = after.company or body.get("company") or before.company
         held = {("externalId", external_id), *_identifiers(body)}
         for key in self.person.keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
+from zlib import crc32
 
 import msgspec
 import zstandard
@@ -14,7 +15,7 @@ from ..errors import TowpathError
 from ..message import Envelope, Record
 
 FORMAT = b"\x01"
-"""First byte of every body. Then a zstd frame with checksum over msgpack [first position, pieces]."""
+"""First byte of every body. Then CRC-32 of the rest: a zstd frame of msgpack [first position, pieces]."""
 
 Item: TypeAlias = tuple[str, bytes]
 """(message id, raw)."""
@@ -85,21 +86,25 @@ class Codec:
     """Packs and unpacks; one per thread, since zstd contexts are not shared."""
 
     def __init__(self) -> None:
-        self._compress = zstandard.ZstdCompressor(level=1, write_checksum=True).compress
+        self._compress = zstandard.ZstdCompressor(level=1).compress
         self._decompress = zstandard.ZstdDecompressor().decompress
 
     def pack(self, value: Any) -> bytes:
-        """Format byte, then the compressed msgpack of a value."""
-        return FORMAT + self._compress(_encode(value))
+        """Format byte, checksum, then the compressed msgpack of a value."""
+        frame = self._compress(_encode(value))
+        return FORMAT + crc32(frame).to_bytes(4, "little") + frame
 
     def unpack(self, position: int, body: bytes) -> bytes:
         """The msgpack bytes of a body. Raises `Damaged`."""
         if body[:1] != FORMAT:
             raise Damaged(position, f"unknown record format {body[:1].hex() or 'empty'}")
+        frame = memoryview(body)[5:]
+        if crc32(frame) != int.from_bytes(body[1:5], "little"):
+            raise Damaged(position, "the checksum does not fit the bytes")
         try:
-            return self._decompress(memoryview(body)[1:])
+            return self._decompress(frame)
         except _Undecodable as error:
-            raise Damaged(position, f"checksum or frame: {error}") from error
+            raise Damaged(position, f"frame: {error}") from error
 
     def encode(self, blob: Blob) -> bytes:
         """The body of a blob."""

@@ -115,9 +115,10 @@ def connect(
 
 def _open(connection: apsw.Connection, codec: Codec, target: int, scope: Scope) -> None:
     connection.execute("INSERT OR IGNORE INTO source (name) VALUES (?)", (scope.source,))
+    # A closed scope that begins at the same position is an empty one, and is replaced.
     stored = beyond(connection, codec, {scope.source: scope.since})
     connection.execute(
-        "INSERT INTO scope SELECT ?, name, ?, NULL, accepted - ?, NULL FROM source WHERE name = ?",
+        "INSERT OR REPLACE INTO scope SELECT ?, name, ?, NULL, accepted - ?, NULL FROM source WHERE name = ?",
         (target, scope.since, stored, scope.source),
     )
 
