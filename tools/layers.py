@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "towpath"
 # package needs no line here. Modules of one line may import each other.
 LAYERS: tuple[tuple[str, ...], ...] = (
     # "" is towpath/__init__.py: it loads its public names on first use, so anything may ask for the version.
-    ("", "message", "outcome", "clock", "errors", "units"),
+    ("", "message", "outcome", "clock", "errors", "signature", "units"),
     ("http", "transport", "transport_aiohttp", "guard", "budget", "redaction"),
     ("vendors",),
     ("destination", "source", "mapping"),
@@ -46,7 +46,18 @@ ASIDE = frozenset({"sandbox", "testing"})
 MAY_LOOK_ASIDE = frozenset({"cli", "sandbox", "testing"})
 EXTENSIONS = frozenset({"destinations", "sources"})
 FOR_EXTENSIONS = frozenset(
-    {"message", "outcome", "clock", "errors", "http", "destination", "source", "mapping", "vendors"}
+    {
+        "message",
+        "outcome",
+        "clock",
+        "errors",
+        "http",
+        "destination",
+        "source",
+        "mapping",
+        "signature",
+        "vendors",
+    }
 )
 
 Graph: TypeAlias = Mapping[str, frozenset[str]]

@@ -10,7 +10,7 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 
 from .http import Http, Undelivered
-from .outcome import Delivered, Outcome, Rejected, Skipped
+from .outcome import Delivered, Outcome, Rejected, Retry, Skipped
 
 if TYPE_CHECKING:
     from .clock import Clock
@@ -66,12 +66,22 @@ class Payload(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True):
-    """One line of `connectors test`. `capability` is empty when it concerns the whole account."""
+    """One line of `connectors test`. `capability` is empty when it concerns the whole account.
+
+    `reached` is False when the vendor gave no answer that says anything about the credential.
+    """
 
     name: str
     ok: bool
     capability: str = ""
     detail: str = ""
+    reached: bool = True
+
+    @classmethod
+    def failed(cls, name: str, error: Undelivered) -> Check:
+        """Make the line of a check that got no good answer, for the whole account."""
+        said = getattr(error.outcome, "reason", "")
+        return cls(name, ok=False, detail=said, reached=not isinstance(error.outcome, Retry))
 
 
 class Memory(Protocol):

@@ -227,7 +227,10 @@ class Http:
         return Undelivered(outcome, self._exchange(request))
 
     def _undelivered(self, request: Request, reply: Reply) -> Undelivered:
-        wish = retry_after(reply.headers.get("retry-after"), self.clock.now())
+        now = self.clock.now()
+        wish = retry_after(reply.headers.get("retry-after"), now)
+        if wish is None and reply.status == 429:
+            wish = until_reset(reply.headers, now)
         detail = redact(reply.text(), self._secrets(request))
         outcome = from_status(reply.status, detail, wish)
         if isinstance(outcome, Retry) and outcome.throttled and has_allowance_left(reply.headers):
@@ -269,6 +272,14 @@ def retry_after(value: str | None, now: float) -> float | None:
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
     return min(max(moment - now, 0.0), LONGEST_WISH_S)
+
+
+def until_reset(headers: Mapping[str, str], now: float) -> float | None:
+    """Read `x-ratelimit-reset` (epoch seconds: Kustomer) as seconds from now; None when absent."""
+    text = headers.get("x-ratelimit-reset", "").strip()
+    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+        return None
+    return min(max(float(text) - now, 0.0), LONGEST_WISH_S)
 
 
 def has_allowance_left(headers: Mapping[str, str]) -> bool:

@@ -116,6 +116,16 @@ def format_time(moment: datetime) -> str:
     return whole.isoformat(timespec="milliseconds") + "Z"
 
 
+def in_spec_shape(message: Message) -> dict[str, Any]:
+    """Return a message by the spec's names, times by the server's clock, without fields it does not have."""
+    fields = msgspec.to_builtins(message)
+    for internal in ("source", "trust"):
+        del fields[internal]
+    received = format_time(datetime.fromtimestamp(message.received_at, UTC))
+    fields |= {"timestamp": format_time(message.occurred_at), "receivedAt": received}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def identifier(value: Any) -> str | None:
     """An id of any JSON scalar as a trimmed string; None when missing, empty or not a scalar (E021)."""
     if isinstance(value, str):

@@ -90,6 +90,8 @@ class Pauses:
         except Exception as error:
             log.warning("check did not answer", connection=self._connection.name, error=str(error))
             return Verdict.UNKNOWN, capability
+        if not all(check.ok or check.reached for check in checks):
+            return Verdict.UNKNOWN, capability
         refused = [check.capability for check in checks if not check.ok]
         if ACCOUNT in refused:
             return Verdict.REFUSED, ACCOUNT

@@ -209,6 +209,24 @@ async def test_a_damaged_blob_says_where_and_is_never_read(tmp_path: Path, flip:
 # Owned
 
 
+@pytest.mark.spec("D05")
+async def test_a_lease_of_a_process_that_died_is_free_at_once(tmp_path: Path) -> None:
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        await store.connect("out", ["web"], "earliest")
+        before = await lease_of(store, "process 1")
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        assert (await lease_of(store, "process 2")).epoch > before.epoch
+        assert not await store.settle(before, Settlement(0))
+
+
+async def test_waiting_in_vain_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(store.wait(0), 0)
+        assert not store._waiting
+
+
 async def test_a_second_owner_is_told_which_process_is_the_first(tmp_path: Path) -> None:
     async with SqliteStore.open(tmp_path, FakeClock()):
         start = time.monotonic()

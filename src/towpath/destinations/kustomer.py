@@ -272,8 +272,7 @@ class Kustomer(Destination[KustomerSettings]):
         try:
             reply = await api.current_token()
         except Undelivered as error:
-            explained = self._explained(error, Payload(()))
-            return [Check("API key", ok=False, detail=explained.outcome.reason)]  # type: ignore[union-attr]
+            return [Check.failed("API key", self._explained(error, Payload(())))]
         roles = _roles_in(reply.json())
         return [Check("API key", ok=True, detail="accepted"), *(_role_line(role, roles) for role in ROLES)]
 

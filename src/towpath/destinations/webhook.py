@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import string
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 from pydantic import Field, SecretStr, field_validator
@@ -17,13 +11,12 @@ from pydantic import Field, SecretStr, field_validator
 from towpath.destination import Call, Check, Destination, Payload, Scope
 from towpath.destination import Settings as SettingsModel
 from towpath.http import Undelivered
-from towpath.message import KINDS, Message, format_time
+from towpath.message import KINDS, Message, in_spec_shape
 from towpath.outcome import Paused, Skipped
+from towpath.signature import signed, signing_key
 
-PREFIX = "whsec_"
 
-
-class Settings(SettingsModel, hide_input_in_errors=True):
+class Settings(SettingsModel):
     """Where to post, and how to sign."""
 
     url: str = Field(
@@ -43,8 +36,7 @@ class Settings(SettingsModel, hide_input_in_errors=True):
     @field_validator("secret")
     @classmethod
     def _is_a_signing_secret(cls, secret: SecretStr) -> SecretStr:
-        if not 24 <= len(_key(secret)) <= 64:
-            raise ValueError("must hold 24 to 64 bytes after `whsec_`")
+        signing_key(secret.get_secret_value())
         return secret
 
 
@@ -66,7 +58,7 @@ class Webhook(Destination[Settings]):
         """Every kind of the spec is posted; `timestamp` is the moment by the server's clock."""
         if message.type not in KINDS:
             return Skipped("unsupported", f"{message.type!r} is not a call of the Segment spec")
-        return Payload((Call("POST", self.settings.url, _spec_shape(message)),), data=message.message_id)
+        return Payload((Call("POST", self.settings.url, in_spec_shape(message)),), data=message.message_id)
 
     async def deliver(self, payload: Payload, scope: Scope) -> None:
         """Sign and post."""
@@ -80,50 +72,19 @@ class Webhook(Destination[Settings]):
         refuse the ping's body (400, 422): then it has accepted the signature.
         """
         ping = f"check_{scope.clock.token(12).hex()}"
-        body = {"type": "towpath.check", "messageId": ping, "timestamp": _time(scope.clock.now())}
         try:
-            await self._post(ping, body, scope, allow=(400, 422))
+            await self._post(ping, {"type": "towpath.check", "messageId": ping}, scope, allow=(400, 422))
         except Undelivered as error:
-            return [Check("webhook", ok=False, detail=getattr(error.outcome, "reason", ""))]
+            return [Check.failed("webhook", error)]
         return [Check("webhook", ok=True, detail="the receiver accepts the signature")]
 
     async def _post(self, identifier: str, json: Any, scope: Scope, allow: Sequence[int] = ()) -> None:
         body = msgspec.json.encode(json)
-        # The id goes into a header; quoting leaves visible ASCII as it is.
-        headers = self._signed(quote(identifier, safe=string.punctuation), int(scope.clock.now()), body)
+        proof = signed(self.settings.secret.get_secret_value(), identifier, int(scope.clock.now()), body)
+        headers = {"content-type": "application/json", **proof}
         try:
             await scope.http.request("POST", self.settings.url, body=body, headers=headers, allow=allow)
         except Undelivered as error:
             if error.exchange is not None and error.exchange.status == 410:
                 raise Undelivered(Paused("endpoint gone (410)", 410), error.exchange) from error
             raise
-
-    def _signed(self, identifier: str, timestamp: int, body: bytes) -> dict[str, str]:
-        content = f"{identifier}.{timestamp}.".encode() + body
-        digest = hmac.digest(_key(self.settings.secret), content, hashlib.sha256)
-        return {
-            "content-type": "application/json",
-            "webhook-id": identifier,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
-        }
-
-
-def _key(secret: SecretStr) -> bytes:
-    text = secret.get_secret_value()
-    if not text.startswith(PREFIX):
-        raise ValueError("must begin with `whsec_`")
-    return base64.b64decode(text.removeprefix(PREFIX), validate=True)
-
-
-def _time(moment: float) -> str:
-    return format_time(datetime.fromtimestamp(moment, UTC))
-
-
-def _spec_shape(message: Message) -> dict[str, Any]:
-    """Return the message by the spec's names, without fields it does not have."""
-    fields = msgspec.to_builtins(message)
-    for internal in ("source", "trust"):
-        del fields[internal]
-    fields |= {"timestamp": format_time(message.occurred_at), "receivedAt": _time(message.received_at)}
-    return {name: value for name, value in fields.items() if value is not None}

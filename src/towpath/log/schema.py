@@ -119,6 +119,8 @@ def open_writer(path: Path, *, durable: bool = True) -> apsw.Connection:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     with connection:
         _upgrade(connection, path)
+        # The directory has one owner, so whoever held a lease is gone.
+        connection.execute("UPDATE lease SET expires = 0").fetchall()
     return connection
 
 

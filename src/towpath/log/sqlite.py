@@ -49,7 +49,7 @@ class SqliteLog:
         self._free_bytes = free_bytes
         self._dedup = Deduplication(database.path.with_name("dedup"), window_s, database.later)
         self._last = int(database.reader.execute("SELECT last FROM log").get)
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting: dict[asyncio.Future[None], int] = {}
         self._blobs: OrderedDict[int, list[Record]] = OrderedDict()
 
     async def start(self) -> None:
@@ -86,13 +86,9 @@ class SqliteLog:
         self._dedup.finish(pending, None if appended is None else appended.last)
 
     def _wake(self) -> None:
-        still = []
-        for after, future in self._waiting:
-            if after >= self._last:
-                still.append((after, future))
-            elif not future.done():
+        for future, after in self._waiting.items():
+            if after < self._last and not future.done():
                 future.set_result(None)
-        self._waiting = still
 
     # Reading
 
@@ -103,9 +99,12 @@ class SqliteLog:
     async def wait(self, after: int, partition: int = 0) -> None:
         """Return once a record beyond `after` is durable."""
         if self.last(partition) <= after:
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append((after, future))
-            await future
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[future] = after
+            try:
+                await future
+            finally:
+                del self._waiting[future]
 
     async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
         """Records with position > after, in order, at most `limit`. Raises `Damaged`."""
