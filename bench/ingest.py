@@ -94,6 +94,7 @@ async def _serve(pipe: Connection, directory: str) -> None:
         server = uvicorn.Server(config)
         # Bound and listening before it serves: the first requests wait in the socket's queue.
         listener = config.bind_socket()
+        listener.listen(1024)
         serving = asyncio.create_task(server.serve([listener]))
         pipe.send((os.getpid(), listener.getsockname()[1]))
         await asyncio.to_thread(pipe.recv)
@@ -151,7 +152,7 @@ def measure(seconds: int) -> Iterator[tuple[str, float, float, float]]:
     for name, (path, body, events) in bodies().items():
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=serve, args=(theirs, f"{folder}/data"))
+            process = multiprocessing.Process(target=serve, args=(theirs, f"{folder}/data"), daemon=True)
             process.start()
             pid, port = ours.recv()
             before = cpu_s(pid)

@@ -66,6 +66,7 @@ async def test_gzip_members_are_joined(hub: Hub) -> None:
         ("br", BATCH, "must be gzip, deflate or identity"),
         ("gzip, gzip", BATCH, "must be gzip, deflate or identity"),
     ],
+    ids=["plain", "cut", "empty", "trailing", "many members", "short", "no deflate", "brotli", "twice"],
 )
 async def test_a_body_that_is_not_what_it_says(hub: Hub, encoding: str, body: bytes, said: str) -> None:
     reply = await hub.post("/v1/batch", body, {"content-encoding": encoding})
