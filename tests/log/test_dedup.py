@@ -187,6 +187,44 @@ def test_a_torn_filter_is_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.spec("D07")
+def test_a_file_name_that_comes_again_is_another_run(tmp_path: Path) -> None:
+    """Found by the state machine: a saved filter vouched for a run it had never seen."""
+
+    def opened(now: float, log: list[Seen]) -> Deduplication:
+        found = Deduplication(tmp_path / "dedup", WINDOW_S, lambda task: task())
+        found.load(now, len(log), lambda after, to, since: iter(log[after:to]))
+        return found
+
+    def keep(found: Deduplication, message_id: str, now: float, last: int) -> bool:
+        incoming = found.admit([Group(Envelope("web", now), [Entry(message_id, b"")])], now)
+        assert not isinstance(incoming, Pending)
+        found.finish(found.begin(incoming), last)
+        found.freeze()
+        return bool(incoming.pieces)
+
+    first = opened(0.0, [])
+    assert keep(first, "a", 0.0, 1)
+    first.save()
+    log: list[Seen] = [(1, 0.0, "web", "a")]
+    opened(300.0, log)  # deletes the run, which is past the window
+    assert keep(opened(300.0, log), "b", 300.0, 2)
+    assert not keep(opened(300.0, [*log, (2, 300.0, "web", "b")]), "b", 300.0, 2)
+
+
+@pytest.mark.spec("D07")
+def test_runs_past_the_window_are_deleted(tmp_path: Path) -> None:
+    found = Deduplication(tmp_path / "dedup", WINDOW_S, lambda task: task())
+    for position, now in enumerate((0.0, 50.0, 100.0), start=1):
+        group = Group(Envelope("web", now), [Entry("a" * position, b"")])
+        incoming = found.admit([group], now)
+        assert not isinstance(incoming, Pending)
+        found.finish(found.begin(incoming), position)
+        found.freeze()
+    found.admit([], 140.0)
+    assert len(list((tmp_path / "dedup").glob("*.run"))) == 1
+
+
+@pytest.mark.spec("D07")
 async def test_the_store_flushes_and_merges_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

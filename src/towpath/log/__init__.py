@@ -288,6 +288,10 @@ class Ledger(Protocol):
         """Make the connection known (idempotent); a new one starts after the newest record, or first."""
         ...
 
+    async def disconnect(self, connection: str) -> bool:
+        """Forget a connection with its rows, letters and counters; False when it is unknown."""
+        ...
+
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         """Take or renew the lease; None while another owner's has not run out."""
         ...

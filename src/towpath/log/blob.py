@@ -35,7 +35,7 @@ class Damaged(TowpathError):
             f"the log is damaged at position {position}",
             code="E5003",
             why=why,
-            fix="Check the disk, then restore a backup; `towpath events export` saves what can be read.",
+            fix="check the disk, then put back a copy of the data directory",
             data=f"Records before position {position} can be read; nothing wrong was delivered.",
         )
         self.position = position

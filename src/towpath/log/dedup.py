@@ -278,8 +278,8 @@ class Deduplication:
         return _without_covered(sorted(found, key=_place))
 
     def _load_filter(self) -> None:
-        found, names = Filter.load(self._directory / "filter")
-        missing = [run for run in self._runs if run.path.name not in names]
+        found, labels = Filter.load(self._directory / "filter")
+        missing = [run for run in self._runs if run.label not in labels]
         if not found.room(sum(run.count for run in missing)):
             self._filter = self._grown(0)
             return

@@ -28,7 +28,7 @@ from . import (
 from .balance import balances
 from .database import Database
 from .schema import select
-from .scope import connect
+from .scope import connect, disconnect
 from .settle import ERASED, KIND, Ends, relane
 
 _STATES: Mapping[int, DoneState] = {kind: state for state, kind in KIND.items()}
@@ -59,6 +59,10 @@ class SqliteLedger:
         """
         codec = self._ends.codec
         await self._database.write(lambda db: connect(db, codec, connection, sources, start))
+
+    async def disconnect(self, connection: str) -> bool:
+        """Forget the connection and everything that became of its deliveries; False when it is unknown."""
+        return await self._database.write(lambda db: disconnect(db, connection))
 
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         """Take or renew the lease; a renewal keeps its epoch. None while another owner's has not run out."""

@@ -59,6 +59,7 @@ class Run:
             found, size = zlib.crc32(data, found), size + len(data)
         if found != expected or size != self.count * DIGEST:
             raise Unusable(f"{self.path.name}: checksum")
+        self.label = f"{self.path.name}:{expected:08x}"  # a file name may come again with other contents
         return index
 
     def _blocks(self, size: int) -> Iterator[bytes]:
@@ -186,7 +187,7 @@ class Filter:
 
     def save(self, path: Path, runs: Sequence[Run]) -> None:
         """Keep it beside the runs it was made of. A torn or stale file is only slower, so no fsync."""
-        names = "\n".join(run.path.name for run in runs).encode()
+        names = "\n".join(run.label for run in runs).encode()
         body = struct.pack("<QI", self.count, len(names)) + names + self.bits
         unfinished = path.with_suffix(".tmp")
         unfinished.write_bytes(_FILTER_MAGIC + zlib.crc32(body).to_bytes(4, "little") + body)
@@ -194,7 +195,7 @@ class Filter:
 
     @classmethod
     def load(cls, path: Path) -> tuple[Filter, frozenset[str]]:
-        """A saved filter and the names of the runs in it; an empty one when it cannot be used."""
+        """A saved filter and the labels of the runs in it; an empty one when it cannot be used."""
         try:
             data = path.read_bytes()
         except OSError:

@@ -14,6 +14,8 @@ from .blob import Blob, Codec
 from .settle import SKIPPED, count, has_ended, insert_ended
 
 REMOVED = "source removed"
+OWNED = ("scope", "lease", "counter", "past", "settlement", "parked", "lane", "dead")
+"""The tables whose rows belong to one connection."""
 _counts = msgspec.json.Decoder(dict[str, int]).decode
 
 FROM = "position >= coalesce((SELECT max(position) FROM blob WHERE position <= ?), 0)"
@@ -111,6 +113,18 @@ def connect(
         _open(connection, codec, target, Scope(source, since, None))
     for source in sorted(current.keys() - set(sources)):
         _close(connection, codec, target, current[source], cursor, last)
+
+
+def disconnect(connection: apsw.Connection, name: str) -> bool:
+    """Forget a connection; whether there was one."""
+    target = connection.execute("SELECT id FROM connection WHERE name = ?", (name,)).get
+    if target is None:
+        return False
+    for table in OWNED:
+        connection.execute(f"DELETE FROM {table} WHERE connection = ?", (target,))  # noqa: S608
+    connection.execute("DELETE FROM connection WHERE id = ?", (target,))
+    connection.execute("DELETE FROM pause WHERE connection = ?", (name,))
+    return True
 
 
 def _open(connection: apsw.Connection, codec: Codec, target: int, scope: Scope) -> None:

@@ -620,6 +620,19 @@ class LedgerContract(Stores):
         assert (await self.store.progress(lease)).cursor == 1
         assert [(b.accepted, b.delivered, b.waiting) for b in await balances(self.store)] == [(2, 1, 1)] * 2
 
+    @pytest.mark.spec("D19")
+    async def test_a_forgotten_connection_holds_nothing_back(self) -> None:
+        lease, records = await self.start("a", "b", "c")
+        ended = [Done(1, 0, "delivered"), Done(2, 0, "dead")]
+        rows = [park(records[2])]
+        await self.store.settle(lease, Settlement(2, ended, dead=[bury(records[1])], parked=rows))
+        assert await self.store.trim(1e12) == 0
+        assert await self.store.disconnect("out")
+        assert not await self.store.disconnect("out")
+        assert not await self.store.settle(lease, Settlement(3, [Done(3, 0, "delivered")]))
+        assert (await self.store.balance(), await self.store.dead(ALL)) == ([], [])
+        assert await self.store.trim(1e12) == 3
+
     @pytest.mark.spec("D05")
     async def test_only_records_of_its_sources_are_a_connections(self) -> None:
         await self.start("a")
