@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, MutableMapping
 from datetime import UTC, datetime
@@ -235,6 +237,116 @@ def test_without_on_error_it_is_logged(port: int, caplog: pytest.LogCaptureFixtu
 def test_a_host_that_is_no_url(host: str) -> None:
     with pytest.raises(ValueError, match="host must be a URL"):
         Client(KEY, host)
+
+
+@pytest.mark.spec("E040")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_a_dead_thread_left_is_told(port: int) -> None:
+    told: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+
+    def leave(error: Exception, events: list[Event]) -> None:
+        told.extend(event["event"] for event in events)
+        if threading.current_thread() is client._thread:
+            sys.exit()
+
+    client = Client(KEY, f"http://127.0.0.1:{port}", on_error=leave, give_up_s=0, flush_after_s=0)
+    client.track("u1", "first")
+    client._thread.join(10)
+    client.track("u1", "second")
+    client.close()
+    client.close()
+    assert told == ["first", "second"]
+
+
+def run(script: str, port: int) -> str:
+    """Run a program with a client of its own; what it printed."""
+    head = "import os, signal, sys, threading\nfrom towpath.client import Client\n"
+    made = f"client = Client({KEY!r}, 'http://127.0.0.1:{port}', flush_after_s=60, on_error=print)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", head + made + script], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.spec("E040")
+def test_what_is_queued_is_sent_when_the_program_ends(hub: Hub, port: int) -> None:
+    assert run("client.track('u1', 'last')", port) == ""
+    assert [message.event for message in hub.log.messages()] == ["last"]
+
+
+FORK = """
+client.track("u1", "sent before"); client.flush()
+client.track("u1", "queued before")
+held, done = threading.Event(), threading.Event()
+def hold():
+    with client._changed:
+        held.set()
+        done.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    client.track("u2", "of the child")
+    sys.exit()
+status = os.waitpid(child, 0)[1]
+done.set()
+holder.join()
+client.track("u1", "after")
+sys.exit(status != 0)
+"""
+
+
+@pytest.mark.spec("E040")
+def test_parent_and_child_of_a_fork_both_send_their_own(hub: Hub, port: int) -> None:
+    assert run(FORK, port) == ""
+    sent = [message.event for message in hub.log.messages()]
+    assert sent == ["sent before", "of the child", "queued before", "after"]
+
+
+@pytest.mark.spec("E040")
+def test_a_fork_while_an_answer_is_awaited(hub: Hub, port: int) -> None:
+    script = """
+import socket
+silent = socket.create_server(("127.0.0.1", 0))
+client._wire._connection.port = silent.getsockname()[1]
+client.track("u1", "on its way")
+threading.Thread(target=client.flush, args=(0.01,)).start()
+asked = silent.accept()[0]
+asked.recv(10)
+child = os.fork()
+if not child:
+    signal.alarm(20)
+    client.track("u1", "of the child")
+    client.close()
+    sys.exit()
+status = os.waitpid(child, 0)[1]
+asked.close()
+silent.close()
+client.close(timeout_s=0)
+sys.exit(status != 0)
+"""
+    assert run(script, port).count("on its way") == 1, "told by the parent alone"
+    assert [message.event for message in hub.log.messages()] == ["of the child"]
+
+
+@pytest.mark.spec("E040")
+def test_a_client_closed_before_a_fork_stays_closed(hub: Hub, port: int) -> None:
+    script = """
+client.close()
+child = os.fork()
+if not child:
+    client.track("u1", "late")
+    client.close()
+    sys.exit()
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+    assert run(script, port).startswith("the client is closed [{")
+    assert hub.log.records == []
 
 
 @pytest.mark.spec("E040")

@@ -36,11 +36,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "pauses",
         "settler",
     ),
-    ("config", "registry", "accounts", "secrets", "scaffold"),
-    ("bus", "client", "inspection", "preview", "server", "views"),
+    ("config", "registry", "secrets", "scaffold"),
+    ("bus", "client", "inspection", "preview", "server", "views", "wiring"),
     ("app",),
     ("api", "serve"),
-    ("cli",),
+    ("cli", "__main__"),
 )
 ASIDE = frozenset({"sandbox", "testing"})
 MAY_LOOK_ASIDE = frozenset({"cli", "sandbox", "testing"})

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .http import has_allowance_left, retry_after
+from .http import has_allowance_left, rate_limit, retry_after, until_reset
 from .outcome import LONGEST_WISH_S
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ SHORTEST_BLOCK_S = 1.0  # one 429 often comes with its siblings in flight: they 
 class Budget:
     """`per_minute` requests, smoothly: first come, first served, never more in any 60 seconds.
 
+    `per_minute` stays the allowance as given; `rate_in_force` is what the vendor made of it.
     A token bucket that fills at 97 % of the allowance. It holds `burst` tokens, at most the remaining 3 %, so
     that a full bucket and a minute's flow together stay within `per_minute`; without `burst` it holds what
     keeps one second within `per_minute / 60` as well, for vendors that count by the second. It learns from
@@ -33,7 +34,7 @@ class Budget:
         if per_minute <= 0:
             raise ValueError(f"a budget needs a positive allowance per minute, not {per_minute:g}")
         self.clock = clock
-        self.allowance = per_minute
+        self.per_minute = per_minute
         self._burst = burst
         self._ceiling = per_minute
         self._factor = 1.0
@@ -43,8 +44,8 @@ class Budget:
         self._turn = asyncio.Lock()
 
     @property
-    def per_minute(self) -> float:
-        """The rate in force: the allowance, or what the vendor and its 429s made of it."""
+    def rate_in_force(self) -> float:
+        """Requests per minute at this moment: the allowance, or what the vendor and its 429s made of it."""
         self._fill()
         return self._ceiling * self._factor
 
@@ -68,15 +69,15 @@ class Budget:
         recovers by 5 % of the allowance every 10 s; but a 429 with requests remaining concerns one object
         and changes nothing (Kustomer).
         """
-        limit = _number(headers.get("x-ratelimit-limit"))
+        limit = rate_limit(headers, "limit")
         if limit:
             self._fill()
-            self._ceiling = min(self.allowance, limit)
+            self._ceiling = min(self.per_minute, limit)
         if status == 429:
             if not has_allowance_left(headers):
                 self._refused(headers)
-        elif _number(headers.get("x-ratelimit-remaining")) == 0:
-            self._block(self._until_reset_s(headers) or 0.0)
+        elif rate_limit(headers, "remaining") == 0:
+            self._block(until_reset(headers, self.clock.now()) or 0.0)
 
     @property
     def _capacity(self) -> float:
@@ -105,8 +106,9 @@ class Budget:
 
     def _refused(self, headers: Mapping[str, str]) -> None:
         first = self.blocked_s == 0
-        wish = retry_after(headers.get("retry-after"), self.clock.now())
-        block_s = self._until_reset_s(headers) if wish is None else wish
+        now = self.clock.now()
+        wish = retry_after(headers.get("retry-after"), now)
+        block_s = until_reset(headers, now) if wish is None else wish
         self._block(max(SHORTEST_BLOCK_S, BACK_OFF_S if block_s is None else block_s))
         if first:
             self._fill()
@@ -114,13 +116,3 @@ class Budget:
 
     def _block(self, seconds: float) -> None:
         self._blocked_until = max(self._blocked_until, self.clock.monotonic() + min(seconds, LONGEST_WISH_S))
-
-    def _until_reset_s(self, headers: Mapping[str, str]) -> float | None:
-        reset = _number(headers.get("x-ratelimit-reset"))
-        left_s = None if reset is None else reset - self.clock.now()
-        return left_s if left_s is not None and left_s > 0 else None
-
-
-def _number(value: str | None) -> float | None:
-    text = (value or "").strip()
-    return float(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None

@@ -16,13 +16,16 @@ import gzip
 import http.client
 import json
 import logging
+import os
 import random
 import threading
 import time
 import uuid
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
@@ -61,7 +64,7 @@ class Client:
 
     `on_error(error, events)` hears of every event that was not kept, from the background thread or the
     caller's; without it they are logged. `give_up_s` is how long one batch is tried, `backoff_s` the first
-    wait between tries.
+    wait between tries. After a fork both processes may go on: what was queued before stays the parent's.
     """
 
     def __init__(
@@ -76,20 +79,32 @@ class Client:
         give_up_s: float = 12 * 3600.0,
         backoff_s: float = 0.5,
     ) -> None:
-        self._wire = _Wire(write_key, host, timeout_s)
+        self._connect = partial(_Wire, write_key, host, timeout_s)
         self._on_error = on_error
         self._flush_after_s = flush_after_s
         self._queue_events = queue_events
         self._give_up_s = give_up_s
         self._backoff_s = backoff_s
+        self._closing = False
+        self._begin()
+        atexit.register(self.close, 10.0)
+        _clients.add(self)
+
+    def _begin(self) -> None:
+        self._wire = self._connect()
         self._queue: deque[bytes] = deque()
         self._sending = 0
-        self._hurry = self._closing = False
+        self._hurry = False
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="towpath-client", daemon=True)
-        self._thread.start()
-        atexit.register(self.close, 10.0)
+        if not self._closing:
+            self._thread.start()
+
+    def _begin_again(self) -> None:
+        """Start afresh in a forked child: it has no thread, and locks and socket are as the parent's were."""
+        self._wire.abandon()
+        self._begin()
 
     def identify(self, user_id: str | None = None, traits: Fields = None, **more: Any) -> bool:
         """Say who a person is. Returns whether the event was queued, as all calls do; else `on_error` has it.
@@ -150,11 +165,16 @@ class Client:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join(timeout_s)
-        self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # it is where a closed client was forked
+            self._thread.join(timeout_s)
+            self._stop.set()
+            self._thread.join()
         self._wire.close()
         atexit.unregister(self.close)
+        # Whatever ended the thread early, `sys.exit` in `on_error` for one, left these behind.
+        if left := [*self._queue]:
+            self._queue.clear()
+            self._lost(Unsent("the client was closed before it could be sent"), _events(left))
 
     def _call(self, kind: str, more: Mapping[str, Any], **fields: Any) -> bool:
         event = _event(kind, fields, **more)
@@ -274,6 +294,28 @@ class _Wire:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def abandon(self) -> None:
+        """Let the socket go in a forked child.
+
+        Not by `close`: an answer that the parent's thread was reading at the fork is locked for ever here.
+        """
+        if self._connection.sock is not None:
+            self._connection.sock.close()
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _begin_again() -> None:
+    global _creating  # noqa: PLW0603 a lock held at the fork stays held in the child
+    _creating = threading.Lock()
+    for client in [*_clients]:
+        client._begin_again()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_begin_again)
 
 
 def _event(

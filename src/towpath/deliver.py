@@ -16,9 +16,10 @@ from .courier import Courier
 from .destination import Payload, Scope
 from .dispatch import Dispatch
 from .health import Health
-from .identity import Identity, may_link
+from .identity import Identity
+from .intake import Intake
 from .lanes import Item, Lane, Lanes, Parcel, Stand
-from .log import Dead, Done, DoneState, Ledger, Log, Parked, Progress
+from .log import Dead, Done, DoneState, Lease, Ledger, Log, LogFull, Parked
 from .message import Message, Record, Unreadable, read
 from .outage import Outage
 from .outcome import LONGEST_WISH_S, Delivered, Outcome, Paused, Rejected, Retry, Skipped
@@ -28,11 +29,10 @@ from .retry import RetryPolicy
 from .settler import Fenced, Settler
 
 WINDOW = 4096
-CHUNK = 256
-BACKLOG_MAX = 4096  # rows waiting for the disk before reading waits too
 HOLD_S = 10.0  # the longest wait in memory
 STALLED_S = 60.0  # the longest wait of one head between two attempts in an outage
 THROTTLE_S = 5.0
+DOOR_S = 1.0
 LEASE_S = 60.0
 LEASE_POLL_S = 1.0
 STOP_POLL_S = 0.02
@@ -68,7 +68,6 @@ class DeliveryLoop:
         self.policy = policy or RetryPolicy()
         self.health = Health()
         self.observe = observe
-        self._log = log
         self._ledger = ledger
         self._identity = identity
         self._scope = scope
@@ -103,11 +102,19 @@ class DeliveryLoop:
             self._parking,
             self._proceed,
         )
-        self._progress = Progress(0, frozenset(), frozenset(), {})
-        self._read = 0
-        self._horizon = 0
+        self._intake = Intake(
+            connection.sources,
+            log,
+            identity,
+            self._lanes,
+            self._settler,
+            self._parking,
+            enter=self._enter,
+            unreadable=self._end_unread,
+            join=self._join,
+            full=self._spill,
+        )
         self._flying: set[Parcel] = set()
-        self._erased: list[tuple[int, frozenset[str]]] = []
         self._settling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[None] | None = None
@@ -123,7 +130,7 @@ class DeliveryLoop:
             if self._stopping:
                 return await self._release()
             self._settling = self._spawn(self._settler.run())
-            for chore in (self._reading(), self._renewing(), self.pauses.watch()):
+            for chore in (self._intake.run(), self._renewing(), self.pauses.watch()):
                 self._spawn(chore)
             for _ in range(self.connection.destination.limits().in_flight):
                 self._spawn(self._work())
@@ -133,6 +140,7 @@ class DeliveryLoop:
                 await self._release()
             raise
         finally:
+            self._stopping = True
             await self._cancel(self._tasks)
 
     async def stop(self, grace_s: float = 8.0) -> None:
@@ -168,16 +176,14 @@ class DeliveryLoop:
         await asyncio.gather(*stopped, return_exceptions=True)
 
     async def _begin(self) -> None:
-        name = self.connection.name
-        while (lease := await self._ledger.lease(name, self._owner, LEASE_S)) is None:
+        while (lease := await self._leased()) is None:
             await self._clock.sleep(LEASE_POLL_S)
             if self._stopping:
                 return
-        progress = self._progress = await self._ledger.progress(lease)
+        self._renewed()
+        progress = await self._ledger.progress(lease)
         self._settler.begin(lease, progress.cursor)
-        self._read = progress.cursor
-        self._horizon = max((position for position, _ in progress.settled | progress.parked), default=0)
-        self._parking.loadable = self._horizon <= self._read
+        self._intake.begin(progress)
         await self.pauses.restore()
         now = self._clock.now()
         for person, due in progress.waiting.items():
@@ -192,10 +198,24 @@ class DeliveryLoop:
             try:
                 lease = await self._ledger.lease(self.connection.name, self._owner, LEASE_S)
             except Exception as error:
-                log.warning("renewing the lease failed", connection=self.connection.name, error=str(error))
+                log.warning("renewing the lease failed", connection=self.connection.name, error=repr(error))
                 continue
-            if lease is None or self._settler.lease is None or lease.epoch != self._settler.lease.epoch:
+            if lease is None or lease != self._settler.lease:
                 raise Fenced(self.connection.name)
+            self._renewed()
+
+    async def _leased(self) -> Lease | None:
+        """Take the lease; None while another holds it, or the ledger cannot be reached."""
+        try:
+            return await self._ledger.lease(self.connection.name, self._owner, LEASE_S)
+        except (OSError, LogFull) as error:
+            log.warning("taking the lease failed", connection=self.connection.name, error=repr(error))
+            return None
+
+    def _renewed(self) -> None:
+        """Calls may start as long as they end before anybody else could take the lease."""
+        spare_s = min(self._scope.http.timeout_s, LEASE_S / 2)
+        self._dispatch.allow_until(self._clock.monotonic() + LEASE_S - spare_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run a part of the loop; what it raises ends the whole loop."""
@@ -217,71 +237,7 @@ class DeliveryLoop:
         while parcels := await self._dispatch.next():
             await self._fly(parcels)
 
-    # -- reading ---------------------------------------------------------------------------------------
-
-    async def _reading(self) -> None:
-        while True:
-            await self._lanes.room.wait()
-            if self._settler.backlog > BACKLOG_MAX:
-                await self._settler.flush()
-            last = self._log.last()
-            records = await self._log.read(self._read, CHUNK)
-            for record in records:
-                await self._admit(record)
-                self._read = record.position
-            if not records:
-                # What is missing up to `last` was erased.
-                self._read = max(self._read, last)
-            self._settler.read_to(self._read)
-            self._caught_up()
-            if self._lanes.full:
-                self._spill()
-            if not records:
-                await self._log.wait(self._read)
-
-    @property
-    def _catching_up(self) -> bool:
-        """Whether records are read again that lie before rows: those must go first, so no row may yet."""
-        return not self._parking.loadable
-
-    def _caught_up(self) -> None:
-        if self._catching_up and self._read >= self._horizon:
-            self._progress = Progress(0, frozenset(), frozenset(), {})
-            self._parking.loadable = True
-            self._parking.open_due()
-
-    async def _admit(self, record: Record) -> None:
-        """Give a record its lane, or end it at once where there is nothing to send."""
-        key = (record.position, 0)
-        mine = record.source in self.connection.sources
-        if mine and self._catching_up:
-            mine = key not in self._progress.settled and key not in self._progress.parked
-        if not mine and not may_link(record):
-            return
-        try:
-            message = read(record)
-        except Unreadable as error:
-            if mine:
-                self._settler.cursor.opened(record.position)
-                self._end_unread(record, str(error))
-            return
-        if self._is_erased(record, message):
-            return
-        place = await self._identity.place(message, record.position)
-        person = await self._lane_name(place.person, record.position) if self._catching_up else place.person
-        for old, new in place.merges:
-            self._join(old, new)
-        if mine:
-            self._settler.cursor.opened(record.position)
-            self._enter(Item(record, message, None), person)
-
-    async def _lane_name(self, person: str, position: int) -> str:
-        """Where a record read again belongs: its rows may have been joined to another person's already."""
-        for name in [person, *await self._identity.successors(person, position)]:
-            lane = self._lanes.find(name)
-            if lane is not None and lane.rows:
-                return name
-        return person
+    # -- entering --------------------------------------------------------------------------------------
 
     def _enter(self, item: Item, person: str) -> None:
         verdict = self._prepare(item)
@@ -427,6 +383,8 @@ class DeliveryLoop:
             for item in parcel.items:
                 item.ms = ms
             if outcome is None:
+                # Unless this loop stops too, somebody else has closed the door we share; it may open again.
+                parcel.items[0].due_s = self._clock.monotonic() + DOOR_S
                 self._proceed(self._land(parcel))
             else:
                 self._conclude(parcel, outcome)
@@ -522,6 +480,8 @@ class DeliveryLoop:
             # It waits for the probes; but a vendor that comes and goes is not tried at every coming.
             delay_s, self._outage.wish_s = min(delay_s, STALLED_S), wish_s
         head.due_s = self._clock.monotonic() + max(delay_s, wish_s)
+        if lane.items[0] is not head:
+            head.due_s = lane.items[0].due_s  # a run that failed together goes together again
 
     def _delay_s(self, item: Item, outcome: Retry) -> float | None:
         """Seconds until the next attempt by the schedule, or None when this was the last."""
@@ -571,18 +531,17 @@ class DeliveryLoop:
 
     def _unblock(self, capability: str) -> None:
         """A capability may go on (or "" and "*": everything)."""
-        for lane in self._lanes.standing(Stand.BLOCKED):
-            if not self.pauses.blocks(lane.hold):
+        for lane in self._lanes.standing(Stand.BLOCKED, Stand.PARKED):
+            if lane.hold and not self.pauses.blocks(lane.hold):
                 lane.hold, lane.due = "", 0.0
                 self._proceed(lane)
         self._spawn(self._hurry(capability))
         self._dispatch.go_on()
 
     async def _hurry(self, capability: str) -> None:
-        """Wake the deliveries that were parked because this capability was paused."""
+        """Show in the ledger that the rows held by this capability are due."""
         await self._settler.flush()
-        if await self._ledger.hurry(self.connection.name, self._clock.now(), capability):
-            await self._parking.refresh()
+        await self._ledger.hurry(self.connection.name, self._clock.now(), capability)
 
     # -- erasing ---------------------------------------------------------------------------------------
 
@@ -591,8 +550,7 @@ class DeliveryLoop:
 
         What is on the way may arrive, but is not tried again.
         """
-        self._erased = [(last, known) for last, known in self._erased if last > self._read]
-        self._erased.append((self._log.last(), ids))
+        self._intake.forget(ids)
         self._identity.forget()
         for parcel in self._flying:
             for item in parcel.items:
@@ -612,13 +570,6 @@ class DeliveryLoop:
             lane.stop_waiting()
             lane.stand = Stand.IDLE
             self._proceed(lane)
-
-    def _is_erased(self, record: Record, message: Message) -> bool:
-        """Whether it was read before its person was erased, and reaches its lane only now."""
-        if not self._erased:
-            return False
-        item = Item(record, message, None)
-        return any(record.position <= last and item.concerns(ids) for last, ids in self._erased)
 
 
 def _ending(outcome: Ending) -> tuple[DoneState, str, int]:

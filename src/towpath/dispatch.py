@@ -51,6 +51,7 @@ class Dispatch:
         self._queue: deque[Lane] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._throttled_until_s = 0.0
+        self._allowed_until_s = 0.0
         self._probe = False
         self._stopped = False
 
@@ -77,6 +78,11 @@ class Dispatch:
         self._throttled_until_s = max(self._throttled_until_s, now_s + wait_s)
         asyncio.get_running_loop().call_later(wait_s, self.go_on)
 
+    def allow_until(self, until_s: float) -> None:
+        """The lease holds: calls may start until this monotonic second."""
+        self._allowed_until_s = until_s
+        self.go_on()
+
     def go_on(self) -> None:
         """Something that held everybody may be over."""
         for _ in range(min(len(self._queue), len(self._idle))):
@@ -98,7 +104,7 @@ class Dispatch:
     def _closed(self) -> bool:
         if self._stopped or self._pauses.everything:
             return True
-        if self._throttled_until_s and self._clock.monotonic() < self._throttled_until_s:
+        if not self._throttled_until_s <= self._clock.monotonic() < self._allowed_until_s:
             return True
         return self._health.stalled and not self._probe
 
@@ -119,9 +125,11 @@ class Dispatch:
         load = Load(self._limits.batch, self._limits.batch_bytes)
         while self._queue and not load.full and not self._closed():
             lane = self._queue.popleft()
-            if lane.stand is not Stand.READY or lane.flights or lane.joined is not None or not lane.items:
+            if lane.stand is not Stand.READY:
                 continue
             lane.stand = Stand.IDLE
+            if lane.flights or lane.joined is not None:
+                continue
             if not self._board(lane, load):
                 self._queue.appendleft(lane)
                 lane.stand = Stand.READY
@@ -211,4 +219,5 @@ class Load:
 
 
 def _size_bytes(payload: Payload) -> int:
-    return sum(len(_encode(call.json)) for call in payload.requests)
+    """Bytes of its bodies, each with a separator."""
+    return sum(len(_encode(call.json)) + 1 for call in payload.requests)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from .outcome import LONGEST_WISH_S, Outcome, Rejected, Retry, from_status
+from .outcome import LONGEST_WISH_S, Outcome, Paused, Rejected, Retry, Skipped, from_status
 from .redaction import header_secrets, redact, redact_url
 
 if TYPE_CHECKING:
     from .clock import Clock
 
 BODY_LIMIT_BYTES = 64 * 1024
+REASON_LIMIT = 500  # characters of an answer that become part of a reason
 JSON_TYPE = "application/json"
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]").search
 _BAD_IN_HEADER = re.compile(r"[^\t\x20-\x7e]").search
@@ -92,7 +93,10 @@ class Exchange(Struct, frozen=True):
 
 
 class Undelivered(Exception):
-    """Raised by `Http.request`, caught by the loop: the outcome, and the exchange that led to it."""
+    """Raised by `Http.request`, caught by the loop: the outcome, and the exchange that led to it.
+
+    For an answer that a destination judges by itself, `Http.undelivered` makes one.
+    """
 
     def __init__(self, outcome: Outcome, exchange: Exchange | None = None) -> None:
         super().__init__(outcome)
@@ -183,7 +187,29 @@ class Http:
             throttle.learn(reply.status, reply.headers)
         if 200 <= reply.status < 300 or reply.status in allow:
             return reply
-        raise self._undelivered(request, reply)
+        raise self._refused(request, reply)
+
+    def undelivered(
+        self,
+        outcome: Skipped | Retry | Rejected | Paused,
+        reply: Reply,
+        method: str,
+        url: str,
+        *,
+        json: Any = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Undelivered:
+        """Make what a destination raises for a reply that it got from `request` and judges as a failure.
+
+        The rest are the arguments that `request` was called with. The exchange and the outcome's reason are
+        redacted here, so no destination builds an `Exchange` itself; where the vendor's words belong in the
+        reason, take a field of `reply.json()`: `reply.text()` may end within a secret.
+        """
+        request = self._request(method, url, json, body, headers)
+        reason = redact(outcome.reason, self._secrets(request))
+        said = msgspec.structs.replace(outcome, reason=reason)
+        return Undelivered(said, self._exchange(request, reply))
 
     def _request(
         self, method: str, url: str, json: Any, body: bytes | None, headers: Mapping[str, str] | None
@@ -226,16 +252,17 @@ class Http:
         outcome = Rejected(reason) if isinstance(error, Unsendable) else Retry(reason, code=0)
         return Undelivered(outcome, self._exchange(request))
 
-    def _undelivered(self, request: Request, reply: Reply) -> Undelivered:
+    def _refused(self, request: Request, reply: Reply) -> Undelivered:
         now = self.clock.now()
         wish = retry_after(reply.headers.get("retry-after"), now)
         if wish is None and reply.status == 429:
             wish = until_reset(reply.headers, now)
-        detail = redact(reply.text(), self._secrets(request))
-        outcome = from_status(reply.status, detail, wish)
+        exchange = self._exchange(request, reply)
+        # Redacted before it is cut: a secret cut in two would not be found.
+        outcome = from_status(reply.status, exchange.answer[:REASON_LIMIT].strip(), wish)
         if isinstance(outcome, Retry) and outcome.throttled and has_allowance_left(reply.headers):
             outcome = msgspec.structs.replace(outcome, throttled=False)
-        return Undelivered(outcome, self._exchange(request, reply))
+        return Undelivered(outcome, exchange)
 
     def _exchange(self, request: Request, reply: Reply | None = None) -> Exchange:
         secrets = self._secrets(request)
@@ -274,18 +301,21 @@ def retry_after(value: str | None, now: float) -> float | None:
     return min(max(moment - now, 0.0), LONGEST_WISH_S)
 
 
+def rate_limit(headers: Mapping[str, str], name: str) -> float | None:
+    """Read `x-ratelimit-<name>`, a whole number; None when absent or junk."""
+    text = headers.get(f"x-ratelimit-{name}", "").strip()
+    return float(text) if text.isascii() and text.isdecimal() and len(text) < 16 else None
+
+
 def until_reset(headers: Mapping[str, str], now: float) -> float | None:
-    """Read `x-ratelimit-reset` (epoch seconds: Kustomer) as seconds from now; None when absent."""
-    text = headers.get("x-ratelimit-reset", "").strip()
-    if not (text.isascii() and text.isdecimal() and len(text) < 12):
-        return None
-    return min(max(float(text) - now, 0.0), LONGEST_WISH_S)
+    """Read `x-ratelimit-reset` (epoch seconds: Kustomer) as seconds from now; None when absent or past."""
+    moment = rate_limit(headers, "reset")
+    return None if moment is None or moment <= now else min(moment - now, LONGEST_WISH_S)
 
 
 def has_allowance_left(headers: Mapping[str, str]) -> bool:
     """Tell a limit on one object from the account's: the account says it has requests left (Kustomer)."""
-    remaining = headers.get("x-ratelimit-remaining", "").strip()
-    return remaining.isascii() and remaining.isdecimal() and remaining.strip("0") != ""
+    return bool(rate_limit(headers, "remaining"))
 
 
 def _malformed(request: Request) -> str | None:

@@ -36,7 +36,7 @@ class LinkStore(Protocol):
         ...
 
 
-class Place(Struct, frozen=True):
+class Place(Struct, frozen=True, gc=False):
     """Where a message belongs: its person, the lanes (old, new) its link joins, why a link was refused."""
 
     person: str
@@ -60,7 +60,9 @@ class Identity:
 
     async def place(self, message: Message, position: int) -> Place:
         """The person of a message at a position, linking first where the message links."""
-        wanted = self._wanted(message)
+        wanted = self._wanted(message) if message.type in LINKING else ()
+        if not wanted:
+            return Place(await self.person(message, position))
         merges: list[tuple[str, str]] = []
         refused = ""
         for old, new in wanted:
@@ -78,10 +80,15 @@ class Identity:
     async def resolve(self, identifier: str, position: int) -> str:
         """Follow the links that hold at a position; an unlinked identifier is its own person."""
         seen = {identifier}
-        while (owner := _as_of(await self._links(identifier), position)) and owner not in seen:
+        while True:
+            links = self._cache.get(identifier)
+            if links is None:
+                links = await self._links(identifier)
+            owner = _as_of(links, position) if links else ""
+            if not owner or owner in seen:
+                return identifier
             seen.add(owner)
             identifier = owner
-        return identifier
 
     async def successors(self, person: str, position: int) -> list[str]:
         """Whom this person's history was joined to after a position, nearest first."""

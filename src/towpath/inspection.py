@@ -14,12 +14,18 @@ def snapshot(loop: DeliveryLoop) -> dict[str, Any]:
     """What one connection is doing now."""
     return {
         "destination": loop.connection.destination_name,
-        "stalled": loop.health.stalled,
+        "state": _state(loop),
         "paused": [views.pause(pause) for pause in loop.pauses.in_force],
         "in_memory": loop.lanes.size,
         "people": len(loop.lanes),
         "cursor": loop.cursor,
     }
+
+
+def _state(loop: DeliveryLoop) -> str:
+    if loop.pauses.everything:
+        return "paused"
+    return "stalled" if loop.health.stalled else "delivering"
 
 
 def held(loop: DeliveryLoop, position: int) -> list[dict[str, Any]]:

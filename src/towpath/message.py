@@ -155,6 +155,10 @@ def read(record: Record) -> Message:
     _set(message, "message_id", record.message_id)
     _set(message, "user_id", identifier(message.user_id))
     _set(message, "anonymous_id", identifier(message.anonymous_id))
+    if message.previous_id is not None:
+        _set(message, "previous_id", identifier(message.previous_id))
+    if message.group_id is not None:
+        _set(message, "group_id", identifier(message.group_id))
     _set(message, "source", envelope.source)
     _set(message, "trust", envelope.trust)
     _set(message, "received_at", envelope.received_at)

@@ -85,7 +85,7 @@ class Parking:
         if early or (self.loadable and not self._stalled()):
             lane.stop_waiting()
             lane.stand = Stand.LOADING
-            self._spawn(self.load(lane, early=early))
+            self._spawn(self.load(lane, lane.ticket, early=early))
         else:
             lane.stand, lane.due = Stand.PARKED, min(lane.due, self._clock.now())
 
@@ -106,9 +106,11 @@ class Parking:
             if lane.due <= now:
                 self.open(lane)
 
-    async def load(self, lane: Lane, *, early: bool) -> None:
-        """Bring a person's next rows into memory if the first is due (or `early`)."""
-        ticket, lane.stored = lane.ticket, False
+    async def load(self, lane: Lane, ticket: int, *, early: bool) -> None:
+        """Bring a person's next rows into memory if the first is due (or `early`) and the ticket valid."""
+        if lane.ticket != ticket:
+            return
+        lane.stored = False
         await self._settler.flush()
         rows = await self._ledger.parked(self._connection, lane.person, PAGE + 1)
         if lane.ticket != ticket:

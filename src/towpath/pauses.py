@@ -92,10 +92,13 @@ class Pauses:
             return Verdict.UNKNOWN, capability
         if not all(check.ok or check.reached for check in checks):
             return Verdict.UNKNOWN, capability
-        refused = [check.capability for check in checks if not check.ok]
+        failed = [check for check in checks if not check.ok and check.capability in (ACCOUNT, capability)]
+        refused = [check.capability for check in failed if check.reached]
         if ACCOUNT in refused:
             return Verdict.REFUSED, ACCOUNT
-        return (Verdict.REFUSED if capability in refused else Verdict.ACCEPTED), capability
+        if capability in refused:
+            return Verdict.REFUSED, capability
+        return (Verdict.UNKNOWN if failed else Verdict.ACCEPTED), capability
 
     async def _keep(self, capability: str, reason: str) -> None:
         pause = Pause(self._connection.name, capability, reason, self._scope.clock.now())
@@ -116,6 +119,7 @@ class Pauses:
 
     async def resume(self) -> None:
         """Go on, whatever the reason for standing still was; a refusal that still holds pauses again."""
+        await self.restore()  # the loop may not have begun yet
         for capability in list(self._in_force):
             await self._lift(capability)
 
@@ -132,7 +136,7 @@ class Pauses:
             try:
                 await self.recheck()
             except Exception as error:
-                log.exception("probing failed", connection=self._connection.name, error=str(error))
+                log.warning("probing failed", connection=self._connection.name, error=repr(error))
 
     async def recheck(self) -> None:
         """Probe refused capabilities now: new credentials may have come."""

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from .clock import Clock, SystemClock
 from .connection import Connection
@@ -17,11 +17,19 @@ from .message import Envelope, Message, Record, Unreadable, identifier, read
 from .outcome import Outcome, Rejected, Skipped
 
 
+class Scripted(Struct, frozen=True):
+    """What a look-up is answered with; with `network_error` there is no answer."""
+
+    status: int = 200
+    json: Any = UNSET
+    network_error: str | None = None
+
+
 class Lookup(Struct, frozen=True):
-    """One look-up's answer given by the user: `answer` is {status, json?} or {network_error}."""
+    """One look-up and the answer given by the user."""
 
     url: str
-    answer: dict[str, Any]
+    answer: Scripted
     method: str = "GET"
 
 
@@ -61,11 +69,10 @@ class Rehearsal:
         """Nothing is open."""
 
 
-def _answer(answer: dict[str, Any]) -> Reply:
-    if "network_error" in answer:
-        raise TransportError(str(answer["network_error"]), sent=False)
-    body = msgspec.json.encode(answer["json"]) if "json" in answer else b""
-    return Reply(int(answer.get("status", 200)), {}, body)
+def _answer(answer: Scripted) -> Reply:
+    if answer.network_error is not None:
+        raise TransportError(answer.network_error, sent=False)
+    return Reply(answer.status, {}, b"" if answer.json is UNSET else msgspec.json.encode(answer.json))
 
 
 async def preview(connection: Connection, line: bytes, clock: Clock | None = None) -> dict[str, Any]:
@@ -105,7 +112,15 @@ def _scripted(fields: Any) -> bool:
 def _prepare(connection: Connection, message: Message) -> Payload | Skipped | Rejected:
     if not message.type:
         return Rejected("the message has no type; give identify, track, page, screen, group or alias")
-    return connection.payload(message)
+    try:
+        return connection.payload(message)
+    except Exception as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Rejected:
+    """The destination's code failed, as it would at delivery."""
+    return Rejected(f"the destination's code failed: {type(error).__name__}: {error}")
 
 
 async def _rehearse(
@@ -117,6 +132,8 @@ async def _rehearse(
         await connection.destination.deliver(payload, scope)
     except Undelivered as error:
         return _line(message_id, error.outcome)
+    except Exception as error:
+        return _line(message_id, _failed(error))
     return _line(message_id, None, rehearsal.calls, payload.reports)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -89,22 +91,43 @@ class KeyRing:
     def first(self) -> Key:
         """The key that seals, made and written on first use."""
         if not self.keys:
-            self.save((Key(AESGCM.generate_key(8 * KEY_BYTES)),))
+            with self._changing() as (file, written):
+                self._save(file, written or [_new_key()])
         return self.keys[0]
 
-    def save(self, keys: Sequence[Key]) -> None:
-        """Replace the file's keys, in one step and on disk when it returns. Raises `TowpathError`."""
+    def renew(self) -> Key:
+        """A fresh key in front of the file's others, which other data directories may need."""
+        with self._changing() as (file, written):
+            fresh = _new_key()
+            held = {key.id for key in written}
+            self._save(file, [fresh, *written, *(key for key in self.keys if key.id not in held)])
+        return fresh
+
+    def drop(self, keys: Collection[Key]) -> None:
+        """Take keys out of the file: what any data directory has sealed with them is lost."""
+        dropped = {key.id for key in keys}
+        with self._changing() as (file, written):
+            self._save(file, [key for key in written if key.id not in dropped])
+
+    @contextmanager
+    def _changing(self) -> Iterator[tuple[Path, list[Key]]]:
+        """The file and the keys it holds by now, while no other process changes it. Raises `TowpathError`."""
         if self.file is None:
             raise _error(
                 "E2205", "TOWPATH_KEY cannot be changed from here", "put the new key in front of the old one"
             )
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _write(self.file, "".join(f"{key.encoded()}\n" for key in keys))
+            with _locked(self.file):
+                yield self.file, _parse(_text(self.file), str(self.file)) if self.file.exists() else []
         except OSError as error:
             raise _error(
                 "E2204", f"{self.file} cannot be written: {error.strerror}", "name another: TOWPATH_KEY_FILE"
             ) from None
+
+    def _save(self, file: Path, keys: Sequence[Key]) -> None:
+        """Replace the file's keys, in one step and on disk when it returns."""
+        _write(file, "".join(f"{key.encoded()}\n" for key in keys))
         self.keys = tuple(keys)
 
 
@@ -147,21 +170,21 @@ class Secrets:
         """Every value by name, to fill in `${secret:…}`. Raises `TowpathError` for a tampered one."""
         return {row.name: self._unseal(row) for row in self._rows.all()}
 
-    def rekey(self) -> None:
-        """Seal everything anew with a fresh key, or with the first of TOWPATH_KEY, and drop the old keys.
+    def rekey(self, *, drop_old: bool = False) -> None:
+        """Seal everything anew with a fresh key, or with the first of TOWPATH_KEY. Raises `TowpathError`.
 
-        A crash in between leaves both keys in the file, and everything readable.
+        The old keys stay in the file behind the new one, for the other data directories of this user; with
+        `drop_old` they go, and what others have sealed with them is lost. A crash in between loses nothing.
         """
         values = self.values()
-        if self._ring.file is not None:
-            self._ring.save((Key(AESGCM.generate_key(8 * KEY_BYTES)), *self._ring.keys))
-        key = self._ring.first()
+        old = self._ring.keys
+        key = self._ring.first() if self._ring.file is None else self._ring.renew()
         times = {row.name: row.updated_at for row in self._rows.all()}
         self._rows.replace(
             [Sealed(name, key.id, key.seal(name, values[name]), times[name]) for name in values]
         )
-        if self._ring.file is not None:
-            self._ring.save((key,))
+        if drop_old and self._ring.file is not None:
+            self._ring.drop(old)
 
     def _unseal(self, row: Sealed) -> str:
         try:
@@ -194,6 +217,10 @@ def stored(storage: Path) -> Mapping[str, str]:
         return Secrets.open(state).values()
     finally:
         state.close()
+
+
+def _new_key() -> Key:
+    return Key(AESGCM.generate_key(8 * KEY_BYTES))
 
 
 def _parse(text: str, where: str) -> list[Key]:
@@ -247,6 +274,17 @@ def _text(file: Path) -> str:
         ) from None
     except ValueError:
         raise _error("E2202", f"{file} holds no key", "name the right file with TOWPATH_KEY_FILE") from None
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Keep other processes from changing a file; the lock is a neighbour, since the file is replaced."""
+    descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(file: Path, text: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from typing import Any
 
 import structlog
 
 from .api import admin
 from .app import App
 from .config import Config, ConfigError
+from .errors import TowpathError
 from .server import Listener, tcp, unix
 
 log = structlog.get_logger("towpath.serve")
@@ -33,42 +36,64 @@ class Serving:
 @contextlib.asynccontextmanager
 async def serving(config: Config, reread: Callable[[], Config] | None = None) -> AsyncIterator[Serving]:
     """Run everything of a configuration while the block lasts; stops gracefully within 10 seconds."""
-    tls, door = config.server.tls, config.admin
-    listening = tcp(config.server.listen)
+    app = App(config, reread=reread)
+    await app.open()
     try:
-        async with App(config, reread=reread) as app:
-            listeners = [
-                Listener(
-                    app.ingest,
-                    listening,
-                    certificate=tls.certificate if tls else None,
-                    key=tls.key if tls else None,
-                ),
-                Listener(admin(app), unix(config.socket)),
-            ]
-            if door.listen and door.token:
-                listeners.append(Listener(admin(app, door.token.get_secret_value()), tcp(door.listen)))
-            for listener in listeners:
-                await listener.start()
+        with contextlib.ExitStack() as undo:
+            listeners = _listeners(app, config, undo)
             try:
+                await app.begin()
+                for listener in listeners:
+                    await listener.start()
                 yield Serving(app, listeners)
             finally:
-                # Events first, so that nothing new is accepted while deliveries end.
-                await asyncio.gather(*(listener.stop() for listener in listeners))
-                config.socket.unlink(missing_ok=True)
+                # What is accepted while deliveries end is on disk, and delivered after the next start.
+                await asyncio.gather(app.halt(), *(listener.stop() for listener in listeners))
     finally:
-        listening.close()
+        await app.stop()
+
+
+def _listeners(app: App, config: Config, undo: contextlib.ExitStack) -> list[Listener]:
+    """Bind every address before anything is delivered, so that a taken one is told at once."""
+
+    async def events(
+        scope: MutableMapping[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
+    ) -> None:
+        await app.ingest(scope, receive, send)  # a reload may have put another one in its place
+
+    tls, door = config.server.tls, config.admin
+    listening = undo.enter_context(contextlib.closing(tcp(config.server.listen, "server.listen")))
+    files = (tls.certificate, tls.key) if tls else (None, None)
+    undo.callback(config.socket.unlink, missing_ok=True)
+    inside = undo.enter_context(contextlib.closing(unix(config.socket)))
+    found = [Listener(events, listening, certificate=files[0], key=files[1]), Listener(admin(app), inside)]
+    if door.listen and door.token:
+        beside = undo.enter_context(contextlib.closing(tcp(door.listen, "admin.listen")))
+        found.append(Listener(admin(app, door.token.get_secret_value()), beside))
+    return found
 
 
 async def serve(
     config: Config, reread: Callable[[], Config] | None = None, ready: Callable[[Serving], None] | None = None
 ) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again; a second SIGINT ends at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    reloads: set[asyncio.Task[None]] = set()
     async with serving(config, reread) as running:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: asyncio.ensure_future(_reload(running.app)))
+
+        def reload() -> None:
+            task = asyncio.create_task(_reload(running.app))
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        def end() -> None:
+            if stop.is_set():
+                os._exit(130)  # asked twice: what was accepted is on disk
+            stop.set()
+
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, end)
+        loop.add_signal_handler(signal.SIGHUP, reload)
         if ready is not None:
             ready(running)
         await stop.wait()
@@ -78,5 +103,10 @@ async def serve(
 async def _reload(app: App) -> None:
     try:
         await app.reload()
+        await app.recheck()
     except ConfigError as error:
         log.error("the new configuration has errors; the old one stays in force", errors=error.render())
+    except TowpathError as error:
+        log.error("the new configuration cannot be used; the old one stays in force", errors=error.lines())
+    except Exception as error:
+        log.error("reloading failed; the old configuration stays in force", error=repr(error))

@@ -1,4 +1,4 @@
-"""Listening: one ASGI application on one socket, inside the running loop, with signals left to the program."""
+"""Listening: one ASGI application on one socket inside the running loop; signals are the program's."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 
 from .errors import TowpathError
+from .ingest.protocol import BoundedHttp
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+GRACE_S = 5
 
 
 class _Server(uvicorn.Server):
@@ -40,9 +43,10 @@ class Listener:
                 access_log=False,
                 server_header=False,
                 ws="none",
-                http="httptools",
+                http=BoundedHttp,
+                proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=5,
+                timeout_graceful_shutdown=GRACE_S,
                 ssl_certfile=certificate,
                 ssl_keyfile=key,
             )
@@ -60,52 +64,94 @@ class Listener:
         self._task = asyncio.create_task(self._server.serve(sockets=[self._socket]))
         while not self._server.started:
             if self._task.done():
-                await self._task
-                raise TowpathError(f"the server on {self.address} ended while starting", code="E5001")
+                self._explain(self._task)
             await asyncio.sleep(0.005)
+
+    def _explain(self, task: asyncio.Task[None]) -> None:
+        """Say why the server did not start: reading the certificate is all that can go wrong by now."""
+        error = task.exception()
+        if error is not None and not isinstance(error, OSError):
+            raise error
+        raise TowpathError(
+            f"the server on {self.address} cannot start: {error or 'it ended'}",
+            code="E5007",
+            fix="server.tls must name a PEM certificate chain and its own private key, without passphrase",
+            data="Nothing was accepted and nothing is lost.",
+        ) from error
 
     async def stop(self) -> None:
         """Answer what is under way, accept nothing new."""
         self._server.should_exit = True
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])
 
 
-def tcp(address: str) -> socket.socket:
-    """A listening TCP socket on `host:port`; port 0 picks a free one. Raises `TowpathError`."""
+def tcp(address: str, key: str) -> socket.socket:
+    """A listening TCP socket on `host:port`; port 0 picks a free one. Raises `TowpathError` naming `key`."""
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     made = socket.socket(family, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host.strip("[]"), int(port)))
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
-        why = error.strerror or str(error)
         raise TowpathError(
-            f"cannot listen on {address}: {why}",
-            code="E5002",
-            fix="stop the program that uses it, or set server.listen",
+            f"cannot listen on {address}: {error.strerror or error}",
+            code="E5008",
+            why=f"{key} of the configuration names this address",
+            fix=f"stop the program that uses it, or set {key} to another address",
+            data="Nothing was started and nothing is lost.",
         ) from error
-    made.listen(BACKLOG)
     return made
 
 
 def unix(path: Path) -> socket.socket:
-    """A listening Unix socket with mode 0600. The caller holds the directory's lock, so an old one is stale."""
+    """A listening Unix socket with mode 0600; an old one is stale, since the caller holds the directory."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    path.unlink(missing_ok=True)
     before = os.umask(0o177)
     try:
+        path.unlink(missing_ok=True)
         made.bind(str(path))
+        made.listen(128)
     except OSError as error:
         made.close()
         raise TowpathError(
-            f"cannot make the admin socket {path}: {error}",
-            code="E5003",
-            fix="set admin.socket to a short path",
+            f"cannot make the admin socket {path}: {error.strerror or error}",
+            code="E5009",
+            fix="set admin.socket to a short path in a directory that exists and is writable",
+            data="Nothing was started and nothing is lost.",
         ) from error
     finally:
         os.umask(before)
-    made.listen(128)
     return made
+
+
+async def exchange(
+    app: Any, method: str, where: str, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[int, bytes]:
+    """One request to an ASGI application in this process: status and body."""
+    raw_path, _, query = where.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json"), *headers],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])

@@ -146,7 +146,7 @@ class Settler:
         try:
             kept = await self._ledger.settle(lease, settlement)
         except Exception as error:
-            log.exception("settling failed; trying again", connection=lease.connection, error=str(error))
+            log.warning("settling failed; trying again", connection=lease.connection, error=repr(error))
             return False
         if not kept:
             raise Fenced(lease.connection)

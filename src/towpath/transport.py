@@ -56,7 +56,7 @@ class PyreqwestTransport:
 
 
 def _client(pin: Pin | None, root_certificate: bytes | None) -> Client:
-    builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False)  # noqa: FBT003
+    builder = ClientBuilder().no_proxy().follow_redirects(False)  # noqa: FBT003
     builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)  # noqa: FBT003
     builder = (
         builder.http1_only().min_tls_version("TLSv1.2").pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)

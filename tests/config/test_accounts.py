@@ -1,8 +1,6 @@
-"""Accounts: settings given once, budgets shared, and nobody's secrets in a repr."""
+"""Accounts: settings given once for all that name them, and nobody's secrets in a repr."""
 
 from __future__ import annotations
-
-from towpath.accounts import resolve
 
 from .conftest import Read, Refuse
 
@@ -26,12 +24,12 @@ def test_a_destination_takes_the_settings_of_its_account(read: Read) -> None:
 
 
 def test_those_who_name_one_account_share_it_and_the_others_are_their_own(read: Read) -> None:
-    accounts = resolve(read(TEXT))
-    shared = {name: [entry.name for entry in account.destinations] for name, account in accounts.items()}
-    assert shared == {"main": ["one", "two"], "spare": [], "own": ["own"]}
-    assert (accounts["main"].type, accounts["own"].type) == ("parcel", "parcel")
-    assert accounts["main"].fields == {"api_key": "top-secret", "region": "eu"}
-    assert "top-secret" not in repr(accounts)
+    config = read(TEXT)
+    used = {name: entry.account for name, entry in config.destinations.items()}
+    assert used == {"one": "main", "two": "main", "own": "own"}
+    assert list(config.accounts) == ["main", "spare"]
+    assert config.accounts["main"].fields == {"api_key": "top-secret", "region": "eu"}
+    assert "top-secret" not in repr(config.accounts)
 
 
 def test_a_wrong_setting_of_an_account_is_shown_once_and_there(refused: Refuse) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from towpath.config import ConfigError, ConnectionEntry, load
+from towpath.config.model import RequestLimits
+from towpath.ingest import IngestLimits
 from towpath.retry import SCHEDULE_S
 
 from .conftest import Read, Refuse
@@ -33,7 +35,7 @@ def test_the_smallest_file_loads_as_printed(tmp_path: Path) -> None:
     assert config.storage == tmp_path / "data"
     assert config.destinations["kustomer"].settings.api_key.get_secret_value() == "kust_1"
     assert [key.get_secret_value() for key in config.sources["web"].settings.write_keys] == ["wk_demo"]
-    assert config.connections == [ConnectionEntry("web-kustomer", frozenset({"web"}), "kustomer")]
+    assert config.connections == [ConnectionEntry("kustomer", frozenset({"web"}), "kustomer")]
 
 
 @pytest.mark.spec("K001")
@@ -63,7 +65,7 @@ def test_retry_and_retention_have_the_promised_defaults(read: Read) -> None:
     assert config.retry.schedule_s == SCHEDULE_S
     assert sum(config.retry.schedule_s) == pytest.approx(76.71 * 3600, rel=0.001)
     assert config.retry.timeout_s == 30
-    assert config.retry.dead_letter_keep_s == config.retention.dead_letters.total_seconds() == 30 * 86400
+    assert config.retention.dead_letters.total_seconds() == 30 * 86400
     assert config.retention.log.total_seconds() == config.retention.dedup.total_seconds() == 7 * 86400
 
 
@@ -113,12 +115,10 @@ def test_a_socket_path_the_system_cannot_take_is_refused(refused: Refuse) -> Non
 
 @pytest.mark.spec("D06")
 def test_a_destination_changes_only_what_it_names_of_retry(read: Read) -> None:
-    text = TOOL.replace(
-        "far: {type: parcel", "far: {retry: {schedule: [1s, 2m], dead_letter_keep: 7d}, type: parcel"
-    )
+    text = TOOL.replace("far: {type: parcel", "far: {retry: {schedule: [1s, 2m]}, type: parcel")
     config = read(text + "retry: {timeout: 5s}\n")
     far, tool = config.destinations["far"].retry, config.destinations["tool"].retry
-    assert (far.schedule_s, far.timeout_s, far.dead_letter_keep_s) == ((1, 120), 5, 7 * 86400)
+    assert (far.schedule_s, far.timeout_s) == ((1, 120), 5)
     assert (tool.schedule_s, tool.timeout_s) == (SCHEDULE_S, 5)
 
 
@@ -131,10 +131,10 @@ def test_every_destination_of_a_list_is_a_connection_of_its_own(read: Read) -> N
         "  - {name: each, from: web, to: [tool, far]}\n"
     )
     found = {entry.name: entry for entry in read(text).connections}
-    assert list(found) == ["app+web-tool", "app+web-far", "all", "each-tool", "each-far"]
-    first, second = found["app+web-far"], found["all"]
+    assert list(found) == ["tool", "far", "all", "each-tool", "each-far"]
+    first, second = found["far"], found["all"]
     assert first == ConnectionEntry(
-        "app+web-far",
+        "far",
         frozenset({"web", "app"}),
         "far",
         only=frozenset({"track"}),
@@ -144,12 +144,39 @@ def test_every_destination_of_a_list_is_a_connection_of_its_own(read: Read) -> N
     assert (second.start, second.max_age_s, second.enabled) == ("earliest", {"*": 90.0}, False)
 
 
-def test_the_order_of_sources_does_not_rename_a_connection(read: Read) -> None:
+@pytest.mark.spec("D19")
+def test_another_source_does_not_rename_a_connection(read: Read) -> None:
+    """Under a new name it would begin at the end of the log, and the old one's queue would be stranded."""
     names = [
         read(TOOL + f"connections: [{{from: {order}, to: tool}}]").connections[0].name
-        for order in ("[web, app]", "[app, web]")
+        for order in ("web", "[web, app]", "[app, web]")
     ]
-    assert names[0] == names[1]
+    assert names == ["tool"] * 3
+
+
+@pytest.mark.spec("D16")
+def test_a_second_connection_to_a_destination_needs_a_name(read: Read, refused: Refuse) -> None:
+    text = TOOL + "connections:\n  - {from: web, to: tool}\n  - {from: app, to: [far, tool]}\n"
+    (problem,) = refused(text).problems
+    assert problem.title == 'a second connection to "tool" needs a name (connections[0] is the first)'
+    assert (problem.code, problem.line, problem.hint) == ("E2112", 6, "add  name: …  to one of the two")
+    named = read(text.replace("- {from: app", "- {name: apps, from: app"))
+    assert [entry.name for entry in named.connections] == ["tool", "apps-far", "apps-tool"]
+
+
+@pytest.mark.spec("D07")
+def test_dead_letters_are_kept_as_retention_says_and_nowhere_else(refused: Refuse) -> None:
+    text = TOOL.replace("far: {", "far: {retry: {dead_letter_keep: 7d}, ")
+    problems = refused(text + "retry: {dead_letter_keep: 7d}\n").problems
+    assert [problem.title for problem in problems] == ['unknown key "dead_letter_keep"'] * 2
+
+
+def test_the_limits_of_the_file_are_those_that_the_server_keeps() -> None:
+    file, server = RequestLimits(), IngestLimits()
+    assert (file.event, file.request, file.depth) == (server.event_bytes, server.request_bytes, server.depth)
+    for mine, its in (("event", "event_bytes"), ("request", "request_bytes"), ("depth", "depth")):
+        said = str(IngestLimits.model_fields[its].description).removesuffix(".").removesuffix(" is refused")
+        assert str(RequestLimits.model_fields[mine].description).startswith(said)
 
 
 def test_anchors_and_merge_keys_work(read: Read) -> None:

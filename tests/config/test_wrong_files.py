@@ -25,3 +25,11 @@ def rendered(name: str) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_file_is_refused_with_every_problem_at_its_line(name: str) -> None:
     assert rendered(name) == (WRONG / f"{name}.txt").read_text("utf-8")
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize("name", ["secrets_nearby", "syntax_secret"])
+def test_no_secret_of_the_line_is_shown(name: str) -> None:
+    assert "supersecret" in (WRONG / f"{name}.yaml").read_text("utf-8")
+    assert "supersecret" not in rendered(name)

@@ -23,11 +23,6 @@ from towpath.retry import RetryPolicy
 from towpath.testing.fakes import FakeMemory
 from towpath.testing.loop import LoopClock
 
-if not hasattr(SqliteStore, "linked"):
-    async def _linked(self, person: str, before: int) -> int:  # TEMPORARY
-        return self._rows("SELECT count(*) FROM link WHERE person = ? AND position < ?", person, before)[0][0]
-    SqliteStore.linked = _linked
-
 Answer: TypeAlias = Outcome | BaseException | None
 POLL_S = 0.05
 DAY_S = 86400.0
@@ -202,9 +197,7 @@ class Stage:
             fields_ = {"type": "track", "event": "Seen", "userId": person, "messageId": name, **fields}
             await self.append(fields_)
 
-    async def append(
-        self, fields: dict[str, Any], *, source: str = "web", trust: Trust = "server"
-    ) -> None:
+    async def append(self, fields: dict[str, Any], *, source: str = "web", trust: Trust = "server") -> None:
         raw = msgspec.json.encode({key: value for key, value in fields.items() if value is not None})
         envelope = Envelope(source, self.clock.now(), trust)
         await self.store.append([Group(envelope, [Entry(fields["messageId"], raw)])])
@@ -215,7 +208,9 @@ class Stage:
 
     # -- waiting ---------------------------------------------------------------------------------------
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], most_s: float = 30 * DAY_S) -> None:
+    async def until(
+        self, condition: Callable[[], bool | Awaitable[bool]], most_s: float = 30 * DAY_S
+    ) -> None:
         """Let virtual time pass until something holds."""
         step_s = POLL_S
         deadline_s = self.clock.monotonic() + most_s

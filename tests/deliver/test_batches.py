@@ -34,7 +34,9 @@ async def test_a_batch_holds_one_delivery_of_each_person(stage: MakeStage) -> No
     assert all(len(set(person(call))) == len(call) for call in s.vendor.calls)
     assert max(map(len, s.vendor.calls)) == 10
     for n in range(20):
-        assert [name for name in s.vendor.order() if name.startswith(f"{n}-")] == [f"{n}-{k}" for k in range(3)]
+        assert [name for name in s.vendor.order() if name.startswith(f"{n}-")] == [
+            f"{n}-{k}" for k in range(3)
+        ]
     await s.stop()
 
 
@@ -77,7 +79,9 @@ def test_a_batch_refused_as_a_whole_is_halved_until_the_one_at_fault_is_found(
         s = stage()
         s.vendor.bounds = Limits(batch=size, in_flight=1)
         refusal = Rejected(f"{status}: bad item", status)
-        s.vendor.batch_answer = lambda messages: refusal if any(m.message_id == "m1" for m in messages) else None
+        s.vendor.batch_answer = lambda messages: (
+            refusal if any(m.message_id == "m1" for m in messages) else None
+        )
         s.vendor.answer = lambda m: refusal if m.message_id == "m1" else OK
         await s.open()
         for n in range(size):

@@ -170,7 +170,8 @@ def message(kind: str, user: str | None, anonymous: str | None = None, **more: o
 
 @pytest.mark.spec("D15")
 @pytest.mark.parametrize(
-    "junk", ["undefined", "null", "0", "Anonymous", "00000000-0000-0000-0000-000000000000", " NULL ", "nobody"]
+    "junk",
+    ["undefined", "null", "0", "Anonymous", "00000000-0000-0000-0000-000000000000", " NULL ", "nobody"],
 )
 def test_junk_ids_never_link(stage: MakeStage, junk: str) -> None:
     @virtual
@@ -208,9 +209,7 @@ async def test_links_per_person_are_capped_and_the_refusal_is_reported(stage: Ma
     ("trust", "previous", "joined"),
     [("server", "old", True), ("client", "old", False), ("client", "x", False), ("server", "x", True)],
 )
-def test_only_a_server_joins_two_users(
-    stage: MakeStage, trust: Trust, previous: str, joined: bool
-) -> None:
+def test_only_a_server_joins_two_users(stage: MakeStage, trust: Trust, previous: str, joined: bool) -> None:
     @virtual
     async def run() -> None:
         s = stage()

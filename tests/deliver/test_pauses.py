@@ -20,7 +20,9 @@ def refusing(s: Stage, *, confirmed: bool = True, capability: str = "") -> list[
     bad = [True]
 
     def answer(message: Message) -> Answer:
-        return NO if bad and s.vendor.capability(message) in (capability, *([] if capability else [""])) else OK
+        return (
+            NO if bad and s.vendor.capability(message) in (capability, *([] if capability else [""])) else OK
+        )
 
     s.vendor.answer = answer
     s.vendor.checks = lambda: [Check("credentials", ok=not (bad and confirmed), capability=capability)]
@@ -115,6 +117,21 @@ async def test_while_the_check_cannot_be_reached_it_is_tried_again(stage: MakeSt
     balance = await s.balance()
     assert (balance.delivered, balance.dead) == (2, 0)
     assert len(s.vendor.attempts("a")) > 1
+    await s.stop()
+
+
+@pytest.mark.spec("D03")
+@virtual
+async def test_a_check_that_did_not_reach_the_vendor_confirms_nothing(stage: MakeStage) -> None:
+    s = stage()
+    s.vendor.answer = lambda m: NO if s.clock.monotonic() < 60 else OK
+    s.vendor.checks = lambda: [Check("credentials", ok=False, reached=False)]
+    await s.start()
+    await s.send("a")
+    await s.drained()
+    assert (await s.balance()).delivered == 1
+    assert len(s.vendor.attempts("a")) > 1
+    assert await s.store.pauses() == []
     await s.stop()
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from towpath.destination import Payload
-from towpath.http import Reply, Request, TransportError
+from towpath.http import Reply, Request, TransportError, Undelivered
 from towpath.outcome import Delivered, Paused, Rejected, Retry
 
 from .kustomer_world import (
@@ -582,11 +582,53 @@ async def test_a_visitor_who_left_an_email_elsewhere_may_sign_up_with_it() -> No
 
 
 @pytest.mark.spec("D13", "K061")
-async def test_a_trusted_source_and_a_visitor_update_the_customer_with_the_email() -> None:
+async def test_a_trusted_source_updates_the_customer_with_the_email() -> None:
     there = world(found("email=a%40b.io", externalId="u9"))
     await there.deliver(identify(EMAIL))
-    await there.deliver(identify(EMAIL, trust="client", userId=None, anonymousId="an1"))
+    await there.deliver(identify(EMAIL, userId=None, anonymousId="an1"))
     assert [body.get("externalId") for body in there.bodies("PUT")] == ["u1", None]
+
+
+@pytest.mark.spec("D13", "K061")
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_clients_visitor_takes_no_email_that_a_user_holds(known: bool) -> None:
+    there = world(found("email=a%40b.io", customer_id="C9", externalId="victim"))
+    if known:
+        there.network.on(*found("externalId=an1", customer_id="C1", externalId="an1"))
+    given = identify({**EMAIL, "name": "Eve"}, trust="client", userId=None, anonymousId="an1")
+    assert await there.deliver(given) == Delivered()
+    assert there.calls() == [BY_EMAIL, BY_ANONYMOUS, PUT if known else POST]
+    assert there.reports == ["email left out: another customer at Kustomer holds it; nothing was merged"]
+
+
+@pytest.mark.spec("D13", "K061")
+async def test_what_goes_through_for_a_clients_visitor_names_no_email() -> None:
+    there = world(found("email=a%40b.io", customer_id="C9", externalId="victim"))
+    given = identify({**EMAIL, "name": "Eve"}, trust="client", userId=None, anonymousId="an1")
+    await there.deliver(given)
+    assert there.bodies("PUT") == []
+    assert there.bodies("POST") == [{"externalId": "an1", "name": "Eve"}]
+
+
+@pytest.mark.spec("D13", "K061")
+async def test_a_visitor_by_the_name_of_a_user_does_not_open_that_users_email() -> None:
+    there = world()
+    await there.deliver(identify(trust="client", userId=None, anonymousId="victim"))
+    there.network.on(*found("externalId=victim", customer_id="C9", externalId="victim"))
+    await there.deliver(identify(EMAIL, userId="victim"))
+    there.network.on(*found("email=a%40b.io", customer_id="C9", externalId="victim"))
+    there.calls()
+    await there.deliver(identify(EMAIL, trust="client", userId=None, anonymousId="an1"))
+    assert there.bodies("PUT") == []
+    assert there.bodies("POST") == [{"externalId": "an1"}]
+
+
+@pytest.mark.spec("K064", "D08")
+async def test_a_look_up_that_echoes_the_key_shows_it_nowhere() -> None:
+    there = world(("GET", "*", answer(200, {"said": "Bearer secret-key"})))
+    with pytest.raises(Undelivered) as caught:
+        await there.destination.deliver(prepared(there.destination, identify(EMAIL)), there.scope)
+    assert "secret-key" not in f"{caught.value.outcome} {caught.value.exchange}"
 
 
 # Coalescing.

@@ -273,6 +273,44 @@ async def test_clients_of_idle_hosts_are_closed_and_bounded() -> None:
     assert all(network.closed for network in clients.networks)
 
 
+async def test_the_client_of_the_host_called_longest_ago_goes_first() -> None:
+    clients = Clients()
+    guard = GuardedTransport(clients, Names([PUBLIC]))
+    for number in [*range(IDLE_HOSTS), 0, IDLE_HOSTS, IDLE_HOSTS + 1]:
+        await guard.send(Request("GET", f"http://host-{number}.example/"), timeout_s=5)
+    closed = [
+        pin.host for pin, network in zip(clients.opened, clients.networks, strict=True) if network.closed
+    ]
+    assert closed == ["host-1.example", "host-2.example"]
+    await guard.close()
+
+
+async def test_a_client_in_use_is_not_closed() -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def slowly(_: object) -> Reply:
+        asked.set()
+        await answered.wait()
+        return Reply(200)
+
+    networks: list[FakeTransport] = []
+
+    def opened(pin: Pin) -> FakeTransport:
+        answer = slowly if pin.host == "slow.example" else Reply(200)
+        networks.append(FakeTransport(("*", "*", answer)))
+        return networks[-1]
+
+    guard = GuardedTransport(opened, Names([PUBLIC]))
+    slow = asyncio.ensure_future(guard.send(Request("GET", "http://slow.example/"), timeout_s=5))
+    await asked.wait()
+    for number in range(IDLE_HOSTS + 1):
+        await guard.send(Request("GET", f"http://host-{number}.example/"), timeout_s=5)
+    assert [network.closed for network in networks[:3]] == [False, True, True]
+    answered.set()
+    assert (await slow).status == 200
+    await guard.close()
+
+
 async def test_the_default_resolver_is_the_machine_s() -> None:
     assert set(await system_resolver("127.0.0.1")) == {"127.0.0.1"}
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as some
 from towpath import __version__
 from towpath.http import (
     BODY_LIMIT_BYTES,
+    Exchange,
     Http,
     Reply,
     Stopping,
@@ -325,6 +326,34 @@ async def test_a_transport_that_names_the_url_gives_no_secret_away() -> None:
 async def test_the_first_words_of_an_answer_are_the_reason_without_secrets() -> None:
     error = await refused(Reply(422, body=f"no {SECRET}".encode()))
     assert error.outcome == Rejected("422: no ***", 422)
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize("shown", [4, 9, len(SECRET) - 1])
+async def test_a_secret_that_the_reason_would_cut_in_two_is_masked_before(shown: int) -> None:
+    error = await refused(Reply(422, body=b"x" * (500 - shown) + SECRET.encode() + b" tail"))
+    assert isinstance(error.outcome, Rejected)
+    assert SECRET[:4] not in error.outcome.reason
+    assert error.outcome.reason.startswith("422: xxx")
+    assert len(error.outcome.reason) <= len("422: ") + 500
+
+
+@pytest.mark.spec("D08", "D02")
+async def test_a_destination_s_own_verdict_on_a_reply_is_redacted_by_the_door() -> None:
+    said = f'{{"error":"bad key {SECRET}"}}'.encode()
+    http, network = door(Reply(200, body=said), secrets=["whsec_c2VjcmV0"])
+    call: dict[str, Any] = {"json": {"key": "whsec_c2VjcmV0"}, "headers": {"x-api-key": "of-this-call"}}
+    url = f"{URL}?token=hidden-value"
+    reply = await http.request("POST", url, **call)
+    verdict = Rejected(f"200: {reply.json()['error']} of-this-call", 200)
+    error = http.undelivered(verdict, reply, "POST", url, **call)
+    assert error.outcome == Rejected("200: bad key *** ***", 200)
+    assert error.exchange == Exchange(
+        "POST", f"{URL}?token=***", '{"key":"***"}', 200, '{"error":"bad key ***"}'
+    )
+    assert len(network.requests) == 1
+    later = http.undelivered(Retry("later", 5.0, code=200), reply, "GET", URL)
+    assert later.outcome == Retry("later", 5.0, code=200)
 
 
 @pytest.mark.spec("D08")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import msgspec
 import pytest
 
-from towpath.ingest import IngestLimits
+from towpath.ingest import IngestLimits, split
+from towpath.sources.segment import SegmentSource
 
-from .support import Hub, basic
+from .support import KEY, Hub, basic, source
 
 EVENT = msgspec.json.encode({"userId": "u1", "type": "track", "event": "x" * 300})
 BATCH = b'{"batch":[' + EVENT + b"]}"
@@ -136,7 +138,7 @@ async def test_events_over_the_limit_are_items_refused(hub: Hub) -> None:
     found = reply.json()
     assert found["accepted"] == 2
     assert [(item["index"], item["code"]) for item in found["refused"]] == [(1, "too_large"), (3, "too_deep")]
-    assert [len(refused.raw) for refused in hub.log.refused] == [65536, len(deep)]
+    assert [refused.raw for refused in hub.log.refused] == [large, deep], "the log cuts what it keeps"
     reply = await hub.post("/v1/track", large)
     assert reply.status == 400
     assert "more than 65536" in reply.text()
@@ -187,6 +189,186 @@ async def test_a_sender_that_leaves_is_forgotten(hub: Hub) -> None:
     reply = await hub.post("/v1/batch", [])
     assert reply.status == 400
     assert hub.ingest._bodies.held_bytes == 0
+
+
+@pytest.mark.spec("E033", "E036")
+async def test_a_stranger_is_refused_before_its_body_costs_anything(hub: Hub) -> None:
+    body = gzip.compress(b'{"batch":[' + b"0," * 2_000_000 + b"0]}")
+    tracemalloc.start()
+    for key, query in (("nope", ""), (None, "?writeKey=nope")):
+        reply = await hub.post("/v1/batch" + query, body, {"content-encoding": "gzip"}, key=key)
+        assert (reply.status, reply.text()) == (401, "invalid write key\n")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1024 * 1024
+    assert "connection" not in reply.headers, "an honest sender is read to its end"
+
+
+@pytest.mark.spec("E030", "E036")
+async def test_a_key_over_its_rate_is_refused_before_its_body_is_inflated() -> None:
+    hub = Hub({"web": source(rate="1/s")})
+    assert (await hub.post("/v1/batch", BATCH)).status == 200
+    assert (await hub.post("/v1/batch", b"no gzip", {"content-encoding": "gzip"})).status == 429
+
+
+@pytest.mark.spec("E031", "E036")
+async def test_keys_revoked_and_rates_used_up_while_a_body_comes_count(hub: Hub) -> None:
+    for change, status in ((source(write_keys=["other"]), 401), (source(enabled=False), 404)):
+        hub.ingest.replace({"web": source()})
+        pieces = [BATCH[20:], BATCH[:20]]
+
+        def revoke(pieces: list[bytes] = pieces, change: SegmentSource = change) -> bytes:
+            hub.ingest.replace({"web": change})
+            return pieces.pop()
+
+        assert (await posted(hub, pieces, revoke))[0] == status
+    assert hub.log.records == []
+
+
+async def posted(hub: Hub, pieces: list[bytes], take: Callable[[], bytes], key: str = KEY) -> tuple[int, Any]:
+    """Post a body in pieces as `take` gives them; the status and the headers."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": take(), "more_body": bool(pieces)}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in basic(key).items()]
+    scope = {"type": "http", "method": "POST", "path": "/v1/batch", "query_string": b"", "headers": headers}
+    await hub.ingest(scope, receive, send)
+    return sent[0]["status"], sent[0]["headers"]
+
+
+@pytest.mark.spec("E033", "E036")
+async def test_a_strangers_body_is_held_nowhere() -> None:
+    hub = Hub(limits=IngestLimits(request_bytes=2000))
+    held: list[int] = []
+    pieces = [b"x" * 1000] * 3
+
+    def take() -> bytes:
+        held.append(hub.ingest._bodies.held_bytes)
+        return pieces.pop()
+
+    status, headers = await posted(hub, pieces, take, "nope")
+    assert (status, held) == (401, [0, 0, 0])
+    assert (b"connection", b"close") not in headers
+    endless = [b"x" * 1000] * 20
+    status, headers = await posted(hub, endless, endless.pop, "nope")
+    assert (status, len(endless)) == (401, 11), "read for a while, and no further"
+    assert (b"connection", b"close") in headers
+
+
+@pytest.mark.spec("E033")
+async def test_a_strangers_body_that_stays_away_is_not_waited_for() -> None:
+    hub = Hub(limits=IngestLimits(body_s=0.01))
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in basic("nope").items()]
+    scope = {"type": "http", "method": "POST", "path": "/v1/batch", "query_string": b"", "headers": headers}
+    await hub.ingest(scope, receive, send)
+    assert sent[0]["status"] == 401
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.mark.spec("E030", "E033")
+@pytest.mark.parametrize("items", [b"{}", b"0"])
+@pytest.mark.parametrize("key", ["", ',"writeKey":"nope"', ',"writeKey":NaN'])
+async def test_a_body_with_no_known_key_is_not_cut_up(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, items: bytes, key: str
+) -> None:
+    def cut(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(split, "sound", cut)
+    monkeypatch.setattr(split, "salvaged", cut)
+    body = b'{"batch":[%s]%s}' % (b",".join([items] * 100_000), key.encode())
+    reply = await hub.post("/v1/batch", body, key=None)
+    assert (reply.status, hub.log.refused) == (401, [])
+
+
+@pytest.mark.spec("E033")
+async def test_too_many_events_are_counted_before_they_are_made(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise AssertionError
+
+    body = b'{"batch":[' + b",".join([b"{}"] * 1_300_000) + b"]}"
+    monkeypatch.setattr(split, "sound", cut)
+    tracemalloc.start()
+    reply = await hub.post("/v1/batch", body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (reply.status, "more than 25000 events" in reply.text()) == (413, True)
+    assert peak < 4 * 1024 * 1024
+
+
+@pytest.mark.spec("E033")
+async def test_counting_stops_at_one_too_many() -> None:
+    hub = Hub(limits=IngestLimits(request_events=30))
+    event = EVENT[:-1] + b',"x":[' + b"1," * 50 + b"1]}"
+    assert (await hub.batch(*[event] * 30)).status == 200
+    assert (await hub.batch(*[event] * 31)).status == 413
+    assert (await hub.batch(*[event] * 29, b"5")).status == 200
+    assert (await hub.batch(*[event] * 30, b"5")).status == 413
+    assert len(hub.log.records) == 59
+
+
+@pytest.mark.spec("E033")
+async def test_a_large_batch_lets_others_have_their_turn(hub: Hub) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    assert (await hub.batch(*[b"{}"] * 20_000, EVENT)).json()["accepted"] == 1
+    task.cancel()
+    assert turns > 30
+
+
+@pytest.mark.spec("E033", "E038")
+async def test_slow_work_is_done_beside_the_loop(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    salvaged = split.salvaged
+
+    def noted(body: bytes, most: int) -> split.Batch:
+        threads.append(threading.current_thread())
+        return salvaged(body, most)
+
+    monkeypatch.setattr(split, "salvaged", noted)
+    assert (await hub.batch(EVENT, b"NaN")).status == 200
+    assert (await hub.batch(*[EVENT] * 300, b"NaN")).status == 200
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+@pytest.mark.spec("E036")
+async def test_what_a_body_inflates_to_is_counted() -> None:
+    hub = Hub(limits=IngestLimits(held_bytes=1024 * 1024))
+    for size, status in ((1024 * 1024 - 5000, 200), (1024 * 1024 + 1, 503)):
+        body = gzip.compress(BATCH.ljust(size))
+        assert (await hub.post("/v1/batch", body, {"content-encoding": "gzip"})).status == status
+        assert hub.ingest._bodies.held_bytes == 0
+
+
+@pytest.mark.spec("E036")
+async def test_strangers_leave_room_for_those_with_a_key() -> None:
+    hub = Hub(limits=IngestLimits(held_bytes=1024 * 1024))
+    body = BATCH.ljust(600 * 1024)
+    assert (await hub.post("/v1/batch", body, key=None)).status == 503
+    assert (await hub.post("/v1/batch", body)).status == 200
 
 
 @pytest.mark.spec("E036")

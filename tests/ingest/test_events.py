@@ -87,6 +87,16 @@ async def test_ids_of_any_scalar(hub: Hub, given: Any, kept: str) -> None:
 
 
 @pytest.mark.spec("E021")
+@pytest.mark.parametrize("more", [{}, {"traits": None}], ids=["as the spec has it", "loosely"])
+async def test_all_ids_are_trimmed(hub: Hub, more: dict[str, Any]) -> None:
+    ids = {"userId": " u ", "anonymousId": " a ", "previousId": " p ", "groupId": "\tg\n"}
+    await hub.batch({"type": "alias", **ids, **more}, {**GOOD, "previousId": " ", "groupId": "", **more})
+    full, empty = hub.log.messages()
+    assert (full.user_id, full.anonymous_id, full.previous_id, full.group_id) == ("u", "a", "p", "g")
+    assert (empty.previous_id, empty.group_id) == (None, None)
+
+
+@pytest.mark.spec("E021")
 @pytest.mark.parametrize("kind", ["track", "TRACK", " Track "])
 async def test_type_ignores_case(hub: Hub, kind: str) -> None:
     assert (await hub.batch({**GOOD, "type": kind})).body == b'{"success":true}'

@@ -118,6 +118,24 @@ async def test_keys_rotate_and_are_revoked_at_once(hub: Hub) -> None:
     assert second == third != first
 
 
+@pytest.mark.spec("E031")
+@pytest.mark.parametrize(("key", "status"), [("wk_a", 200), ("wk_b", 200), ("wk_c", 200), ("nope", 401)])
+async def test_every_key_is_compared_whichever_it_is(
+    monkeypatch: pytest.MonkeyPatch, key: str, status: int
+) -> None:
+    hub = Hub({"web": source(write_keys=["wk_a", "wk_b"]), "app": source(write_keys=["wk_c"])})
+    compared: list[bytes] = []
+
+    def compare(known: bytes, given: bytes) -> bool:
+        compared.append(known)
+        return known == given
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    assert (await hub.call("GET", "/sourceConfig/", key=key)).status == status
+    assert len(set(compared)) == len(compared) == 3
+    assert key.encode() not in compared
+
+
 @pytest.mark.spec("E031", "D08")
 async def test_the_key_itself_is_kept_nowhere_beside_the_event(hub: Hub) -> None:
     await hub.post("/v1/track", EVENT)

@@ -110,6 +110,53 @@ async def test_who_claims_no_user_needs_no_proof() -> None:
     assert await verdict(hub_with("required"), {"anonymousId": "a1"}) == ""
 
 
+CLAIMS: list[tuple[dict[str, Any], str]] = [
+    ({"traits": {"id": "u2"}}, "traits.id"),
+    ({"traits": {"userId": " u2 "}}, "traits.userId"),
+    ({"context": {"traits": {"id": "u2"}}}, "context.traits.id"),
+    ({"context": {"traits": {"userId": 2}}}, "context.traits.userId"),
+]
+
+
+@pytest.mark.spec("D13", "K012")
+@pytest.mark.parametrize(("claim", "where"), CLAIMS)
+async def test_who_claims_a_user_by_a_trait_needs_the_same_proof(claim: dict[str, Any], where: str) -> None:
+    event = {"type": "identify", "anonymousId": "a", **claim}
+    assert await verdict(hub_with("required"), event) == f"{where} needs userHash or userToken"
+    assert await verdict(hub_with("optional"), event) == ""
+    assert await verdict(hub_with("off"), event) == ""
+    for mode in ("optional", "required"):
+        said = await verdict(hub_with(mode), {**event, "userHash": HASH})
+        assert said == f"userHash does not belong to this {where}"
+        said = await verdict(hub_with(mode), {**event, "userToken": token({"sub": "u1"})})
+        assert said == f"userToken's sub is not this {where}"
+        said = await verdict(hub_with(mode), {**event, "userId": "u1", "userHash": HASH})
+        assert said == f"userHash does not belong to this {where}", "each user claimed must be the proven one"
+
+
+@pytest.mark.spec("D13", "K012")
+@pytest.mark.parametrize("member", ["id", "userId"])
+async def test_who_claims_a_user_in_the_batchs_context_needs_proof(member: str) -> None:
+    beside = {"context": {"traits": {member: "u1"}}}
+    where = f"the batch's context.traits.{member}"
+    assert await verdict(hub_with("required"), {"anonymousId": "a"}, **beside) == (
+        f"{where} needs userHash or userToken"
+    )
+    assert await verdict(hub_with("required"), {"anonymousId": "a", "userHash": HASH}, **beside) == ""
+
+
+@pytest.mark.spec("D13", "K012")
+async def test_a_user_claimed_by_traits_and_proven_is_taken() -> None:
+    same = {"id": "u1", "userId": " u1"}
+    event = {"userId": "u1", "traits": same, "context": {"traits": same}, "userHash": HASH}
+    assert await verdict(hub_with("required"), event) == ""
+    del event["userId"]
+    assert await verdict(hub_with("required"), {**event, "anonymousId": "a"}) == ""
+    for nobody in ({"id": ""}, {"id": {}}, {"id": None}, "u1", None):
+        event = {"anonymousId": "a", "traits": nobody, "context": {"traits": nobody}}
+        assert await verdict(hub_with("required"), event) == ""
+
+
 @pytest.mark.spec("D13", "E035")
 async def test_the_answers() -> None:
     hub = hub_with("required")

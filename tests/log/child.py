@@ -11,7 +11,8 @@ from towpath.clock import SystemClock
 from towpath.log import Done, Group, Settlement
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope
-from towpath.testing.log import entry, lease_of, park
+from towpath.testing.ledger import lease_of, park
+from towpath.testing.log import entry
 
 
 async def appending(store: SqliteStore) -> None:

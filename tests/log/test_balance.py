@@ -13,7 +13,8 @@ from towpath.log import DeadFilter, Done, DoneState, Group, Parked, Settlement
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope, Record
 from towpath.testing import FakeClock
-from towpath.testing.log import bury, entry, lease_of, park
+from towpath.testing.ledger import bury, lease_of, park
+from towpath.testing.log import entry
 
 STATES: list[DoneState] = ["delivered", "skipped", "dead"]
 
@@ -103,10 +104,12 @@ class Work:
             await self.store.settle(lease, Settlement(0, done, parked=[park(records[0])]))
 
     async def replay(self) -> None:
-        await self.store.replay(DeadFilter(limit=self.random.randrange(1, 4)), self.clock.now())
+        newest = await self.store.dead(DeadFilter(limit=self.random.randrange(1, 4)))
+        await self.store.replay(DeadFilter(ids=[letter.id for letter in newest]), self.clock.now())
 
     async def drop(self) -> None:
-        await self.store.drop(DeadFilter(limit=1))
+        newest = await self.store.dead(DeadFilter(limit=1))
+        await self.store.drop(DeadFilter(ids=[letter.id for letter in newest]))
 
     async def erase(self) -> None:
         await self.store.erase([f"p{self.random.randrange(4)}"])

@@ -1,4 +1,4 @@
-"""SqliteStore keeps both contracts, with its writer thread and inline."""
+"""SqliteStore keeps the contracts of log, ledger and store, with its writer thread and inline."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from pathlib import Path
 
 from towpath.clock import Clock
 from towpath.log.sqlite import SqliteStore
-from towpath.testing.log import LedgerContract, LogContract, Store
+from towpath.testing.ledger import LedgerContract, Store, StoreContract
+from towpath.testing.log import LogContract
 
 
 class Threaded:
@@ -27,9 +28,17 @@ class TestLedger(Threaded, LedgerContract):
     pass
 
 
+class TestStore(Threaded, StoreContract):
+    pass
+
+
 class TestLogInline(Inline, LogContract):
     pass
 
 
 class TestLedgerInline(Inline, LedgerContract):
+    pass
+
+
+class TestStoreInline(Inline, StoreContract):
     pass

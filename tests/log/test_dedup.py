@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import tempfile
 from collections.abc import Iterator
 from itertools import chain, pairwise
@@ -15,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from towpath.log import Entry, Group, dedup
+from towpath.log import Entry, Group, dedup, runs
 from towpath.log.dedup import PARTS, Deduplication, Pending, Seen
 from towpath.log.runs import Filter, Run, Span, Unusable, merge, write
 from towpath.log.sqlite import SqliteStore
@@ -249,3 +251,169 @@ async def test_the_store_flushes_and_merges_under_way(
     async with SqliteStore.open(tmp_path, clock) as store:
         assert sum(appended.stored for appended in await keep(store, 0)) == 0
         assert sum(appended.stored for appended in await keep(store, 400)) == 100
+
+
+# One id at a time, outside a store
+
+
+class Ids:
+    """A log of ids of one source, and the deduplication beside it."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.log: list[Seen] = []
+        self.first = 1
+        self.open(0.0)
+
+    def open(self, now: float) -> None:
+        self.dedup = Deduplication(self.place, WINDOW_S, lambda task: task())
+        self.dedup.load(now, len(self.log), self.scan)
+
+    def scan(self, after: int, to: int, since: float) -> Iterator[Seen]:
+        kept = self.log[max(after, self.first - 1) : to]
+        return iter([seen for seen in kept if seen[1] >= since])
+
+    def keep(self, message_id: str, now: float) -> bool:
+        """Append an id; False when it was known."""
+        incoming = self.dedup.admit([Group(Envelope("web", now), [Entry(message_id, b"")])], now)
+        assert not isinstance(incoming, Pending)
+        if incoming.pieces:
+            self.log.append((len(self.log) + 1, now, "web", message_id))
+        self.dedup.finish(self.dedup.begin(incoming), len(self.log))
+        return bool(incoming.pieces)
+
+    def trim(self) -> None:
+        """Drop the records, as retention does: from now on only the files know the ids."""
+        self.dedup.freeze()
+        assert self.dedup.stored
+        self.first = len(self.log) + 1
+
+    @property
+    def runs(self) -> list[str]:
+        return sorted(path.name for path in self.place.glob("*.run"))
+
+
+@pytest.fixture
+def ids(tmp_path: Path) -> Ids:
+    return Ids(tmp_path / "dedup")
+
+
+def full(*_: Any) -> Any:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+PART_S = WINDOW_S / PARTS
+
+
+@pytest.mark.spec("D07")
+@pytest.mark.parametrize("reopened", [False, True])
+def test_an_id_is_forgotten_at_most_an_eighth_late(ids: Ids, reopened: bool) -> None:
+    """Ids of one part of the window stay together in memory; those of the next part are kept apart."""
+    assert ids.keep("early", 0.0)
+    for number in range(1, 5):
+        assert ids.keep(f"later-{number}", number * PART_S)
+    if reopened:  # with all of it made again from the log
+        for name in ids.runs:
+            (ids.place / name).unlink()
+        ids.open(4 * PART_S)
+    assert not ids.keep("early", WINDOW_S)
+    assert ids.keep("early", WINDOW_S + PART_S + 0.5)
+
+
+@pytest.mark.spec("D07")
+@pytest.mark.parametrize("failure", ["sync", "open"])
+def test_a_run_written_twice_is_kept_once(ids: Ids, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    """Something fails once the run has its name: it is written again, and the next start finds both."""
+
+    def unusable(path: Path) -> Run:
+        raise Unusable(f"{path.name}: too many open files")
+
+    ids.keep("a", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(runs, *(("_sync_directory", full) if failure == "sync" else ("Run", unusable)))
+        ids.dedup.freeze()
+        assert not ids.dedup.stored
+    ids.trim()
+    assert ids.runs == ["00000001.run", "00000002.run"]
+    ids.open(1.0)
+    assert ids.runs == ["00000002.run"]
+    assert not ids.keep("a", 1.0)
+
+
+@pytest.mark.spec("D07")
+def test_of_two_runs_of_one_span_the_fuller_one_stays(tmp_path: Path, ids: Ids) -> None:
+    held = digests(3)
+    ids.log = [(position, 1.0, "web", str(position)) for position in (1, 2, 3)]
+    write(ids.place / "00000004.run", Span(0, 3, 1.0, 1.0), [b"".join(held)])
+    write(ids.place / "00000005.run", Span(0, 3, 1.0, 1.0), [b"".join(held[:2])])
+    ids.open(1.0)
+    assert (ids.runs, ids.dedup.held) == (["00000004.run"], 3)
+
+
+@pytest.mark.spec("D07")
+def test_the_parts_of_a_merged_run_that_a_crash_left_are_deleted(ids: Ids) -> None:
+    for number in range(4):
+        ids.keep(str(number), float(number))
+        ids.dedup.freeze()
+        if number == 2:
+            parts = {path: path.read_bytes() for path in ids.place.glob("*.run")}
+    assert len(ids.runs) == 1  # four similar ones were merged
+    for path, data in parts.items():
+        path.write_bytes(data)
+    ids.first = 5
+    ids.open(4.0)
+    assert (len(ids.runs), ids.dedup.held) == (1, 4)
+    assert not any(ids.keep(str(number), 4.0) for number in range(4))
+
+
+@pytest.mark.spec("D07", "E036")
+def test_a_full_disk_keeps_nobody_from_starting(ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written stays in memory, in its place, and is written once there is room."""
+    for number in range(6):  # one to a part of the window
+        ids.keep(str(number), number * PART_S)
+    ids.dedup.freeze()
+    for name in (ids.runs[1], ids.runs[2], ids.runs[4]):
+        (ids.place / name).unlink()  # made again from the log, between the others
+    now = 5 * PART_S + 1.0
+    with monkeypatch.context() as broken:
+        broken.setattr(dedup, "write", full)
+        broken.setattr(Filter, "save", full)
+        ids.open(now)
+        assert not any(ids.keep(str(number), now) for number in range(6))
+        ids.keep("new", now)
+        ids.dedup.freeze()
+        ids.dedup.save()
+        assert not ids.dedup.stored
+    ids.trim()
+    assert len(ids.runs) >= 6
+    ids.open(now)
+    assert not any(ids.keep(message_id, now) for message_id in [*map(str, range(6)), "new"])
+
+
+@pytest.mark.spec("D07", "E036")
+def test_a_run_stored_late_is_merged_in_its_place(ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        ids.keep(str(number), number * 1.0)
+        ids.dedup.freeze()
+    (ids.place / ids.runs[0]).unlink()
+    with monkeypatch.context() as broken:
+        broken.setattr(dedup, "write", full)
+        ids.open(3.0)
+    ids.keep("3", 3.0)
+    ids.trim()
+    assert len(ids.runs) == 1
+    run = Run(ids.place / ids.runs[0])
+    assert (run.after, run.to, run.count) == (0, 4, 4)
+
+
+@pytest.mark.spec("E036")
+def test_a_failed_run_leaves_nothing_half_written(ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk each attempt would otherwise take some of what is left."""
+    ids.keep("a", 0.0)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", full)
+        ids.dedup.freeze()
+    assert not list(ids.place.iterdir())
+    (ids.place / "00000009.tmp").write_bytes(b"of a crash")
+    ids.open(0.0)
+    assert not list(ids.place.glob("*.tmp"))

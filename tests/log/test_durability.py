@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,13 +21,17 @@ import pytest
 
 from towpath.clock import SystemClock
 from towpath.errors import TowpathError
-from towpath.log import Done, Group, LogFull, Settlement
+from towpath.log import Done, Group, LogFull, Settlement, database, dedup
 from towpath.log.blob import Damaged
+from towpath.log.dedup import Deduplication
 from towpath.log.lock import DirectoryLock
+from towpath.log.runs import Filter
+from towpath.log.schema import open_writer
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope
 from towpath.testing import FakeClock
-from towpath.testing.log import entry, ids_of, lease_of
+from towpath.testing.ledger import lease_of
+from towpath.testing.log import entry, ids_of
 
 NOW = FakeClock().now()
 CHILD = Path(__file__).with_name("child.py")
@@ -105,6 +112,76 @@ async def test_below_the_reserve_appends_are_refused_and_settlements_go_on(tmp_p
     free[0] = 1_000_000
     assert (await store.append([group("b")])).stored == 1
     await store.close()
+
+
+@pytest.mark.spec("E036", "D06")
+async def test_a_start_on_a_full_disk_lets_deliveries_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(dedup, "FLUSH", 2)
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        await store.connect("out", ["web"], "earliest")
+        await store.append([group("a", "b", "c")])
+    for path in (tmp_path / "dedup").iterdir():
+        path.unlink()
+    monkeypatch.setattr(dedup, "write", full)
+    monkeypatch.setattr(Filter, "save", full)
+    async with SqliteStore.open(tmp_path, FakeClock(), reserve_bytes=1, free_bytes=lambda _: 0) as store:
+        assert await store.settle(await lease_of(store), Settlement(1, [Done(1, 0, "delivered")]))
+        with pytest.raises(LogFull):
+            await store.append([group("d")])
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        assert (await store.append([group("a", "b", "c", "d")])).stored == 1
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("failing", ["__init__", "load"])
+async def test_a_failed_start_gives_everything_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, inline: bool
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    before = set(threading.enumerate())
+    with monkeypatch.context() as broken:
+        broken.setattr(Deduplication, failing, fail)
+        with pytest.raises(OSError, match="input/output"):
+            await SqliteStore.begin(tmp_path, FakeClock(), inline=inline)
+    DirectoryLock(tmp_path).release()
+    assert open_files(tmp_path) == []
+    assert {thread for thread in threading.enumerate() if thread.name.startswith("towpath")} <= before
+
+
+async def test_a_file_that_cannot_be_opened_gives_everything_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def fail(_: Path) -> None:
+        raise apsw.CantOpenError("unable to open database file")
+
+    def opening(path: Path, *, durable: bool) -> apsw.Connection:
+        opened.append(open_writer(path, durable=durable))
+        return opened[-1]
+
+    monkeypatch.setattr(database, "open_writer", opening)
+    monkeypatch.setattr(database, "open_reader", fail)
+    with pytest.raises(apsw.CantOpenError):
+        await SqliteStore.begin(tmp_path, FakeClock())
+    DirectoryLock(tmp_path).release()
+    assert open_files(tmp_path) == []
+
+
+def open_files(directory: Path) -> list[str]:
+    """What this process has open below a directory, as the kernel says."""
+    targets = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            targets.append(str(link.readlink()))
+    return sorted(target for target in targets if target.startswith(str(directory)))
 
 
 @pytest.mark.spec("D07", "E036")
@@ -200,10 +277,38 @@ async def test_a_damaged_blob_says_where_and_is_never_read(tmp_path: Path, flip:
         with pytest.raises(Damaged):
             await store.find("big-1")
         assert (await store.append([group("after")])).last == 23
-        assert ids_of(await store.read(22, 5)) == ["after"]
-    assert caught.value.position == 3
+        assert ids_of(await store.read(0, 50)) == ["a", "b"]  # as far as it can be read, nothing beyond
+        with pytest.raises(Damaged) as within:
+            await store.read(10, 50)
+        assert caught.value.last is not None
+        assert ids_of(await store.read(caught.value.last, 5)) == ["after"]
+    assert (caught.value.position, caught.value.last) == (3, 22)
+    assert (within.value.position, within.value.last) == (3, 22)
     assert "position 3" in caught.value.title
     assert caught.value.fix
+
+
+@pytest.mark.spec("D05")
+async def test_a_damaged_page_says_which_records_it_held(tmp_path: Path) -> None:
+    """SQLite itself finds it: the body's overflow pages point nowhere."""
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        await store.append([group("a", "b")])
+        big = [entry(f"big-{i}", os.urandom(4000).hex()) for i in range(20)]
+        await store.append([Group(Envelope("web", NOW), big)])
+        await store.append([group("after")])
+        size = store._database.reader.pragma("page_size")
+    data = bytearray((tmp_path / "log.db").read_bytes())
+    connection = apsw.Connection(str(tmp_path / "log.db"))
+    (body,) = connection.execute("SELECT body FROM blob WHERE position = 3").fetchone() or (b"",)
+    connection.close()
+    page = data.index(body[20_000:20_100]) // size * size
+    data[page : page + 4] = b"\xff\xff\xff\xff"
+    (tmp_path / "log.db").write_bytes(data)
+    async with SqliteStore.open(tmp_path, FakeClock()) as store:
+        with pytest.raises(Damaged) as caught:
+            await store.read(2, 5)
+        assert (caught.value.position, caught.value.last) == (3, 22)
+        assert ids_of(await store.read(22, 5)) == ["after"]
 
 
 # Owned

@@ -14,7 +14,8 @@ from towpath.log.erase import Person
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope
 from towpath.testing import FakeClock
-from towpath.testing.log import bury, entry, ids_of, lease_of, park
+from towpath.testing.ledger import bury, lease_of, park
+from towpath.testing.log import entry, ids_of
 
 CANARY = "canary-jürgen-4711"
 SPELLINGS = [

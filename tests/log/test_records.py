@@ -15,7 +15,8 @@ from towpath.log.blob import Blob, Codec, Damaged
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope
 from towpath.testing import FakeClock
-from towpath.testing.log import bury, ids_of, lease_of, park
+from towpath.testing.ledger import bury, lease_of, park
+from towpath.testing.log import ids_of
 
 FIXTURES = Path(__file__).parent / "fixtures"
 WEB = Envelope("web", 10.5, "server", "track", "192.0.2.1", "key", "2026-01-01T00:00:00Z", b'{"a":1}', b"{}")

@@ -11,7 +11,7 @@ from towpath.log import Done, Entry, Group, Settlement, trim
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope
 from towpath.testing import FakeClock
-from towpath.testing.log import lease_of, park
+from towpath.testing.ledger import lease_of, park
 
 COUNT = 300
 

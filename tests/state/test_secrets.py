@@ -90,7 +90,7 @@ def test_the_key_is_made_on_first_use_for_its_owner_alone(secrets: Secrets, key:
     secrets.set("a", "1")
     assert key.stat().st_mode & 0o777 == 0o600
     assert key.parent.stat().st_mode & 0o777 == 0o700
-    assert [path.name for path in key.parent.iterdir()] == ["key"]
+    assert {path.name for path in key.parent.iterdir()} == {"key", "key.lock"}
 
 
 @pytest.mark.spec("D08")
@@ -170,11 +170,13 @@ def test_the_same_value_is_sealed_differently_each_time(secrets: Secrets, state:
 
 
 @pytest.mark.spec("D08")
-def test_rekey_seals_everything_anew_and_drops_the_old_key(secrets: Secrets, state: State, key: Path) -> None:
+def test_rekey_seals_everything_anew_and_may_drop_the_old_key(
+    secrets: Secrets, state: State, key: Path
+) -> None:
     secrets.set("a", "1")
     secrets.set("b", "2")
     before, times = key.read_text(), secrets.names()
-    secrets.rekey()
+    secrets.rekey(drop_old=True)
     assert key.read_text() != before
     assert len(key.read_text().split()) == 1
     assert Secrets.open(state).values() == {"a": "1", "b": "2"}
@@ -199,9 +201,49 @@ def test_a_crash_while_rekeying_loses_nothing(
     monkeypatch.undo()
     again = Secrets.open(state, key)
     assert again.values() == {"a": "1"}
-    again.rekey()
+    again.rekey(drop_old=True)
     assert Secrets.open(state, key).values() == {"a": "1"}
     assert len(key.read_text().split()) == 1
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[State]:
+    """Another data directory of the same user, hence with the same key file."""
+    opened = State.open(tmp_path / "other")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.usefixtures("key")
+def test_rekey_leaves_other_data_directories_their_key(secrets: Secrets, neighbour: State) -> None:
+    secrets.set("a", "1")
+    Secrets.open(neighbour).set("b", "2")
+    secrets.rekey()
+    assert secrets.values() == {"a": "1"}
+    assert Secrets.open(neighbour).values() == {"b": "2"}
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.usefixtures("key")
+def test_two_data_directories_begin_with_one_key(secrets: Secrets, state: State, neighbour: State) -> None:
+    other = Secrets.open(neighbour)  # neither has found a key file
+    secrets.set("a", "1")
+    other.set("b", "2")
+    assert Secrets.open(state).values() == {"a": "1"}
+    assert Secrets.open(neighbour).values() == {"b": "2"}
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.usefixtures("key")
+def test_keys_added_meanwhile_outlive_a_rekey(secrets: Secrets, state: State, neighbour: State) -> None:
+    secrets.set("a", "1")
+    other = Secrets.open(neighbour)
+    other.set("b", "2")
+    secrets.rekey()
+    other.rekey(drop_old=True)
+    assert Secrets.open(state).values() == {"a": "1"}
+    assert Secrets.open(neighbour).values() == {"b": "2"}
 
 
 @pytest.mark.spec("D08")
@@ -216,7 +258,7 @@ def test_keys_from_the_environment_rotate_by_order(state: State, monkeypatch: py
     ring = KeyRing.read(state.directory)
     assert new not in repr(ring.keys) + repr(ring)
     with pytest.raises(TowpathError, match="cannot be changed from here"):
-        ring.save(ring.keys)
+        ring.renew()
 
 
 def test_names_and_absent_secrets_are_checked(secrets: Secrets) -> None:

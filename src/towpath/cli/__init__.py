@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -23,13 +24,14 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     program.init,
     program.run,
     program.validate,
-    program.schema,
-    program.version,
+    program.reload,
+    operate.status,
     traffic.send,
     traffic.trigger,
     traffic.listen,
     traffic.preview,
-    operate.status,
+    program.schema,
+    program.version,
 )
 for command in COMMANDS:
     app.command()(command)
@@ -47,16 +49,57 @@ for group, name in (
 
 
 def main() -> None:
-    """Run the command line; a towpath error is printed with its fix, never as a traceback."""
+    """Run the command line; an error is printed with its fix, never as a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character must not end a command
+    sys.exit(_flushed(_run()))
+
+
+def _run() -> int:
     try:
         app()
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 1
     except TowpathError as error:
-        try:
-            fail(error, as_json="--json" in sys.argv)
-        except typer.Exit as leaving:
-            sys.exit(leaving.exit_code)
+        return _said(error)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        return 1
+    except Exception as error:
+        if os.environ.get("TOWPATH_DEBUG"):
+            raise
+        return _said(_unforeseen(error))
+    return 0
+
+
+def _said(error: TowpathError) -> int:
+    try:
+        return fail(error, as_json="--json" in sys.argv)
+    except BrokenPipeError:
+        return 1
+
+
+def _unforeseen(error: Exception) -> TowpathError:
+    if isinstance(error, OSError):
+        about = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        fix = "check the path, its owner and the free space"
+        return TowpathError(about, code="E1002", fix=fix, data="What was accepted before is on disk.")
+    return TowpathError(
+        f"this failed inside towpath: {type(error).__name__}: {error}",
+        code="E1001",
+        why="a mistake of towpath's",
+        fix="run it again with TOWPATH_DEBUG=1 and report what it shows",
+        data="What was accepted before is on disk.",
+    )
+
+
+def _flushed(code: int) -> int:
+    """Flush standard output; a reader that went away is no reason for a traceback."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or 1
+    return code

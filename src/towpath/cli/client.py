@@ -1,22 +1,26 @@
-"""The CLI's way to the program: over the admin socket, or in this process when no server runs (design §5.10)."""
+"""The CLI's way to the program: the admin socket, or this process when no server runs (design §5.10)."""
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from ..config import Config
-from ..config.locate import locate
-from ..errors import TowpathError
+from ..errors import TowpathError, Unauthorized
 from .output import Unreachable
 
+if TYPE_CHECKING:
+    from ..config import Config
+
 TIMEOUT_S = 120.0
+STARTING_S = 3.0
+IN_USE = "E5001"
+_ABSENT = (FileNotFoundError, NotADirectoryError, ConnectionRefusedError)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -32,39 +36,43 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def path(*parts: str | int) -> str:
     """Join path segments, each percent-encoded."""
-    return "/" + "/".join(quote(str(part), safe="") for part in parts)
+    return "/" + "/".join(quote(str(part), safe="", errors="surrogateescape") for part in parts)
 
 
 class Client:
-    """Calls the admin API of one configuration file."""
+    """Calls the admin API of one configuration file. `running=True` where only a running server will do."""
 
     def __init__(self, file: Path) -> None:
+        from ..config.locate import locate
+
         self._file = file
         self._socket = locate(file).socket
 
     def get(self, where: str, **query: Any) -> Any:
         """Read."""
         given = {name: value for name, value in query.items() if value is not None}
-        return self.call("GET", f"{where}?{urlencode(given)}" if given else where)
+        return self.call("GET", f"{where}?{urlencode(given, errors='surrogateescape')}" if given else where)
 
-    def post(self, where: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, where: str, body: Mapping[str, Any] | None = None, *, running: bool = False) -> Any:
         """Act."""
-        return self.call("POST", where, body or {})
+        return self.call("POST", where, body or {}, running=running)
 
-    def call(self, method: str, where: str, body: Mapping[str, Any] | None = None) -> Any:
+    def call(
+        self, method: str, where: str, body: Mapping[str, Any] | None = None, *, running: bool = False
+    ) -> Any:
         """One exchange; the answer's JSON. Raises `TowpathError` with what the server says."""
-        payload = None if body is None else json.dumps(body).encode()
+        payload = b"" if body is None else json.dumps(body).encode()
         try:
             status, answer = self._over_socket(method, where, payload)
-        except (FileNotFoundError, ConnectionRefusedError):
-            status, answer = asyncio.run(self._in_process(method, where, payload or b""))
+        except _ABSENT as error:
+            if running:
+                raise self._no_server() from error
+            status, answer = self._without_server(method, where, payload)
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(
-                f"the server at {self._socket} does not answer: {error}", code="E5020"
-            ) from error
+            raise self._unreachable(error) from error
         return _read(status, answer)
 
-    def _over_socket(self, method: str, where: str, body: bytes | None) -> tuple[int, bytes]:
+    def _over_socket(self, method: str, where: str, body: bytes) -> tuple[int, bytes]:
         connection = _UnixConnection(self._socket, TIMEOUT_S)
         try:
             connection.request(method, where, body, {"content-type": "application/json"})
@@ -73,13 +81,22 @@ class Client:
         finally:
             connection.close()
 
-    async def _in_process(self, method: str, where: str, body: bytes) -> tuple[int, bytes]:
-        """Take the data directory's lock and run the same API here, without ingest and deliveries."""
-        from ..api import admin
-        from ..app import App
+    def _without_server(self, method: str, where: str, body: bytes) -> tuple[int, bytes]:
+        """Do it in this process; when a server is just starting, wait for its socket."""
+        from .inside import in_process
 
-        async with App(load_config(self._file), delivering=False) as app:
-            return await exchange(admin(app), method, where, body)
+        deadline = time.monotonic() + STARTING_S
+        while True:
+            try:
+                return in_process(self._file, method, where, body)
+            except TowpathError as error:
+                if error.code != IN_USE or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+            try:
+                return self._over_socket(method, where, body)
+            except _ABSENT:
+                continue
 
     def stream(self, where: str) -> Iterator[Any]:
         """Read JSON lines until the server ends. Raises `Unreachable` when none runs."""
@@ -88,25 +105,60 @@ class Client:
             connection.request("GET", where)
             for line in connection.getresponse():
                 yield json.loads(line)
-        except OSError as error:
-            raise Unreachable("no server runs here", code="E5021", fix="towpath run") from error
+        except _ABSENT as error:
+            raise self._no_server() from error
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
         finally:
             connection.close()
+
+    def _no_server(self) -> TowpathError:
+        return Unreachable(
+            f"no server of {self._file} runs here",
+            code="E5021",
+            why=f"nothing answers at {self._socket}",
+            fix=f"towpath run --config {self._file}",
+            data="Nothing was changed.",
+        )
+
+    def _unreachable(self, error: Exception) -> TowpathError:
+        why = f"{type(error).__name__}: {error}"
+        if isinstance(error, PermissionError):
+            return Unauthorized(
+                f"this user may not use {self._socket}",
+                code="E5025",
+                why="the admin socket belongs to the user that runs the server (mode 0600)",
+                fix="run the command as that user",
+                data="Nothing was changed.",
+            )
+        return Unreachable(
+            f"the server at {self._socket} does not answer",
+            code="E5020",
+            why=why,
+            fix="towpath status; if it hangs, look at the server's log",
+            data="What was accepted is on disk; whether this command took effect is not known.",
+        )
 
 
 def load_config(file: Path) -> Config:
     """Load a configuration with the secrets of its storage. Raises `ConfigError`."""
     from ..config import load
+
+    return load(file, secrets=_stored)
+
+
+def _stored(storage: Path) -> Mapping[str, str]:
+    """The secrets of a storage, loaded only for a file that names one."""
     from ..secrets import stored
 
-    return load(file, secrets=stored)
+    return stored(storage)
 
 
 def _read(status: int, answer: bytes) -> Any:
     try:
         value = json.loads(answer)
     except ValueError:
-        raise TowpathError(f"the server answered {status} without JSON", code="E5022") from None
+        raise Unreachable(f"the server answered {status} without JSON", code="E5022") from None
     if status >= 400:
         raise TowpathError(
             value.get("text") or value.get("title", f"status {status}"),
@@ -116,37 +168,3 @@ def _read(status: int, answer: bytes) -> Any:
             data=value.get("data", ""),
         )
     return value
-
-
-async def exchange(app: Any, method: str, where: str, body: bytes) -> tuple[int, bytes]:
-    """One request to an ASGI application in this process: status and body."""
-    raw_path, _, query = where.partition("?")
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": http_path(raw_path),
-        "raw_path": raw_path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"content-type", b"application/json")],
-    }
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    return sent[0]["status"], b"".join(part.get("body", b"") for part in sent[1:])
-
-
-def http_path(raw: str) -> str:
-    """The decoded path of a request line."""
-    from urllib.parse import unquote
-
-    return unquote(raw)

@@ -8,7 +8,7 @@ import typer
 
 from .client import Client, path
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption, YesOption
-from .output import show_fields, show_json, show_rows
+from .output import WrongUse, confirm, say, show_fields, show_json, show_rows
 
 events = typer.Typer(no_args_is_help=True, help="The kept messages.")
 deliveries = typer.Typer(no_args_is_help=True, help="What became of messages at destinations.")
@@ -28,6 +28,7 @@ EVENT_COLUMNS = [
 DONE_COLUMNS = ["connection", "position", "state", "reason", "code", "attempts", "ms", "at"]
 WAITING_COLUMNS = ["connection", "position", "person", "attempts", "due", "reason"]
 DEAD_COLUMNS = ["id", "connection", "type", "event", "user_id", "code", "attempts", "died_at", "reason"]
+MENTION_COLUMNS = ["id", "records", "waiting", "dead"]
 REFUSED_COLUMNS = ["id", "source", "at", "index", "code", "reason"]
 
 Ids = Annotated[list[str], typer.Argument(help="Exact userIds or anonymousIds.")]
@@ -68,6 +69,7 @@ def show_event(
         return
     for event in found:
         show_fields({key: value for key, value in event.items() if key != "deliveries"}, as_json=False)
+        say("")
 
 
 @events.command("trace")
@@ -83,8 +85,8 @@ def trace_event(
         return
     for event in found:
         who = event["user_id"] or event["anonymous_id"]
-        typer.echo(f"{event['type']}  {event['event'] or ''}  {who}   source {event['source']}")
-        typer.echo(f"  received {event['received_at']}  position {event['position']}")
+        say(f"{event['type']}  {event['event'] or ''}  {who}   source {event['source']}")
+        say(f"  received {event['received_at']}  position {event['position']}")
         show_rows(event["deliveries"], DONE_COLUMNS, "  not delivered yet", as_json=False)
 
 
@@ -124,7 +126,7 @@ def retry_deliveries(
     if json:
         show_json(counts)
         return
-    typer.echo(f"{sum(counts.values())} deliveries are due now")
+    say(f"{sum(counts.values())} deliveries are due now")
 
 
 @dlq.command("list")
@@ -169,13 +171,16 @@ def replay_letters(
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Deliver dead letters again: by number, by filter, or all."""
+    """Deliver dead letters again: by number, by filter, or all.
+
+    Example:  towpath dlq replay --connection kustomer --code 400
+    """
     where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
     counts = Client(config).post("/dlq/replay", where)
     if json:
         show_json(counts)
         return
-    typer.echo(f"{sum(counts.values())} dead letters go again")
+    say(f"{sum(counts.values())} dead letters go again")
 
 
 @dlq.command("drop")
@@ -195,14 +200,13 @@ def drop_letters(
     where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
     client = Client(config)
     if not yes:
-        rows = client.get("/dlq", **{key: value for key, value in where.items() if key != "ids"})
-        count = len(numbers) if numbers else len(rows)
-        typer.confirm(f"Delete {count} dead letters? They cannot be replayed after that.", abort=True)
+        count = client.post("/dlq/count", where)["count"]
+        confirm(f"Delete {count} dead letters? They cannot be replayed after that.", yes=yes)
     dropped = client.post("/dlq/drop", where)
     if json:
         show_json(dropped)
         return
-    typer.echo(f"{dropped['dropped']} dead letters deleted")
+    say(f"{dropped['dropped']} dead letters deleted")
 
 
 def _filter(
@@ -225,7 +229,8 @@ def _filter(
     }
     given = {name: value for name, value in where.items() if value is not None}
     if not given and not everything:
-        raise typer.BadParameter("name dead letters by number or by a filter, or say --all")
+        title = "name dead letters by number or by a filter, or say --all"
+        raise WrongUse(title, code="E5032", fix="towpath dlq list  shows them", data="Nothing was changed.")
     return {**given, "limit": 10_000_000}
 
 
@@ -243,15 +248,24 @@ def show_person(
 def erase_person(
     ids: Ids, config: ConfigOption = DEFAULT_CONFIG, yes: YesOption = False, json: JsonOption = False
 ) -> None:
-    """Remove every message that names these exact ids, from all files here."""
+    """Remove every message that names these exact ids, from all files here, for good.
+
+    Without --yes it shows what would go and asks.  Example:  towpath people erase u1 anonymous-7
+    """
+    client = Client(config)
     if not yes:
-        typer.confirm(f"Erase {', '.join(ids)} for good? This cannot be undone.", abort=True)
-    show_fields(Client(config).post("/people/erase", {"ids": ids}), as_json=json)
+        rows = client.post("/people/mentions", {"ids": ids})
+        show_rows(rows, MENTION_COLUMNS, "nothing names these ids", as_json=False)
+        confirm("Erase all of this for good? A message that names several ids goes as a whole.", yes=yes)
+    show_fields(client.post("/people/erase", {"ids": ids}), as_json=json)
 
 
 @people.command("suppress")
 def suppress_person(ids: Ids, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Deliver nothing more of these ids; their messages are still taken in."""
+    """Deliver nothing more of these ids; their messages are still taken in.
+
+    Example:  towpath people suppress u1
+    """
     show_fields(Client(config).post("/people/suppress", {"ids": ids}), as_json=json)
 
 

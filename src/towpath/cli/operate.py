@@ -9,7 +9,7 @@ import typer
 
 from .client import Client, path
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from .output import FAILURE, show_fields, show_json, show_rows
+from .output import FAILURE, PARTIAL, WrongUse, say, show_fields, show_json, show_rows
 
 destinations = typer.Typer(no_args_is_help=True, help="Where messages go: list, test, pause, resume.")
 connectors = typer.Typer(no_args_is_help=True, help="Every source and destination by its unique name.")
@@ -43,7 +43,7 @@ def show_checks(checks: list[dict[str, Any]], *, as_json: bool) -> None:
     else:
         for check in checks:
             detail = f"  {check['detail']}" if check.get("detail") else ""
-            typer.echo(f"{'✓' if check['ok'] else '✗'} {check['name']}{detail}")
+            say(f"{'✓' if check['ok'] else '✗'} {check['name']}{detail}")
     if not all(check["ok"] for check in checks):
         raise typer.Exit(FAILURE)
 
@@ -68,44 +68,21 @@ def resume_destination(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: 
 @connectors.command("list")
 def list_connectors(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show every source and destination of the configuration."""
-    show_rows(_connectors(config), ["name", "role", "type"], "none is configured", as_json=json)
-
-
-def _connectors(config: Any) -> list[dict[str, Any]]:
-    from .client import load_config
-
-    loaded = load_config(config)
-    sources = [{"name": name, "role": "source", "type": entry.type} for name, entry in loaded.sources.items()]
-    return [
-        *sources,
-        *({"name": name, "role": "destination", "type": e.type} for name, e in loaded.destinations.items()),
-    ]
+    rows = Client(config).get("/connectors")
+    show_rows(rows, ["name", "role", "type"], "none is configured", as_json=json)
 
 
 @connectors.command("show")
 def show_connector(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show one of them, and what its type can do."""
-    found = [row for row in _connectors(config) if row["name"] == name]
-    if not found:
-        raise typer.BadParameter(f"nothing is called {name!r}; see  towpath connectors list")
-    show_fields({**found[0], **_about(found[0])}, as_json=json)
-
-
-def _about(row: dict[str, Any]) -> dict[str, Any]:
-    from .. import registry
-
-    kinds = registry.destinations() if row["role"] == "destination" else registry.sources()
-    kind = kinds[row["type"]]
-    settings = getattr(kind, "Settings", kind)
-    schema = settings.model_json_schema()
-    about = {key: field.get("description", "") for key, field in schema.get("properties", {}).items()}
-    return {"about": (kind.__doc__ or "").strip().splitlines()[0], "settings": about}
+    show_fields(Client(config).get(path("connectors", name)), as_json=json)
 
 
 @connectors.command("test")
 def test_connector(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Check one of them."""
-    if any(row["name"] == name and row["role"] == "source" for row in _connectors(config)):
+    found = Client(config).get(path("connectors", name))
+    if found["role"] == "source":
         show_checks([{"name": f"{name} is configured", "ok": True}], as_json=json)
         return
     test_destination(name, config, json)
@@ -117,9 +94,22 @@ def set_secret(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Keep a secret; its value is read from standard input, never from the command line."""
-    value = typer.prompt("value", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().rstrip("\r\n")
-    show_fields(Client(config).call("PUT", path("secrets", name), {"value": value}), as_json=json)
+    """Keep a secret; its value is read from standard input, never from the command line.
+
+    Example:  towpath secrets set kustomer_key < key.txt
+    """
+    value = typer.prompt("value", hide_input=True) if sys.stdin.isatty() else _piped()
+    done = Client(config).call("PUT", path("secrets", name), {"value": value})
+    show_fields(done, as_json=json)
+    if not done["applied"] and done.get("running", True):
+        raise typer.Exit(PARTIAL)
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise WrongUse("a secret must be UTF-8 text", code="E5015", data="Nothing was changed.") from None
 
 
 @secrets.command("list")
@@ -136,6 +126,12 @@ def delete_secret(
 ) -> None:
     """Forget a secret."""
     show_fields(Client(config).call("DELETE", path("secrets", name)), as_json=json)
+
+
+@secrets.command("rekey")
+def rekey_secrets(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Seal every secret anew with a fresh key, and forget the old key."""
+    show_fields(Client(config).post("/secrets/rekey"), as_json=json)
 
 
 @audit.command("balance")
@@ -155,5 +151,16 @@ def show_balance(
 
 
 def status(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Show what runs: sources, connections, pauses."""
-    show_fields(Client(config).get("/status"), as_json=json)
+    """Show what runs: sources, connections, pauses; also without a server, what is kept."""
+    found = Client(config).get("/status")
+    if json:
+        show_json(found)
+        return
+    tables = ("sources", "connections", "pauses")
+    show_fields({name: value for name, value in found.items() if name not in tables}, as_json=False)
+    sources = [{"source": name, **counts} for name, counts in found["sources"].items()]
+    show_rows(sources, ["source", "accepted", "duplicates", "refused"], "\nno source yet", as_json=False)
+    rows = [{"connection": name, **line} for name, line in found["connections"].items()]
+    columns = ["connection", "destination", "state", "in_memory", "cursor", "failures", "failure"]
+    show_rows(rows, columns, "no connection is at work", as_json=False)
+    show_rows(found["pauses"], ["connection", "capability", "since", "reason"], "no pauses", as_json=False)

@@ -4,25 +4,53 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import typer
 
-from ..config import ConfigError
 from ..errors import TowpathError, Unauthorized
 
-OK, FAILURE, USAGE, PARTIAL, AUTH, UNREACHABLE = 0, 1, 2, 3, 4, 5
-"""Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 partly done, 4 not allowed, 5 not reachable."""
+OK, FAILURE, USAGE, PARTIAL, AUTH, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+EXIT_CODES: Mapping[int, str] = {
+    OK: "done",
+    FAILURE: "it failed, or something is not as it should be: a check, the balance",
+    USAGE: "the command line or the configuration is wrong; nothing was done",
+    PARTIAL: "done in part: some items were refused, or a change is kept but not yet in force",
+    AUTH: "this user is not allowed",
+    UNREACHABLE: "no server answers where one is needed",
+    INTERRUPTED: "interrupted",
+}
+CELL_MAX = 200
+PIPE_WIDTH = 160
+# Terminals obey control characters, and people's event names may hold them.
+_CONTROLS: Mapping[int, str] = {code: f"\\x{code:02x}" for code in [*range(32), *range(127, 160)]}
+_IN_JSON = {code: f"\\u{code:04x}" for code in range(127, 160)}
+_KEEP_LINES = {**_CONTROLS, 10: "\n"}
 
 
 class Unreachable(TowpathError):
     """Nothing answers where it should."""
 
 
+class WrongUse(TowpathError):
+    """The command was given something it cannot use."""
+
+
+def plain(text: str) -> str:
+    """Text without characters that a terminal would obey; line breaks stay."""
+    return text.translate(_KEEP_LINES)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line for people."""
+    typer.echo(plain(text), err=err)
+
+
 def show_json(value: Any) -> None:
     """Print a value as JSON, indented on a terminal."""
-    print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False))
+    text = json.dumps(value, indent=2 if sys.stdout.isatty() else None, ensure_ascii=False)
+    print(text.translate(_IN_JSON), flush=True)
 
 
 def show_rows(
@@ -33,7 +61,7 @@ def show_rows(
         show_json(list(rows))
         return
     if not rows:
-        typer.echo(empty)
+        say(empty)
         return
     from rich import box
     from rich.console import Console
@@ -45,7 +73,7 @@ def show_rows(
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(column))) for column in columns))
-    width = None if sys.stdout.isatty() else 160
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
     Console(width=width, highlight=False).print(table)
 
 
@@ -56,50 +84,57 @@ def show_fields(value: Mapping[str, Any], *, as_json: bool) -> None:
         return
     width = max((len(name) for name in value), default=0)
     for name, field in value.items():
-        shown = (
-            json.dumps(field, indent=2, ensure_ascii=False)
-            if isinstance(field, dict | list)
-            else _cell(field)
-        )
-        typer.echo(f"{name.ljust(width)}  {shown}")
+        nested = isinstance(field, dict | list) and field
+        shown = json.dumps(field, indent=2, ensure_ascii=False) if nested else _cell(field)
+        say(f"{name.ljust(width)}  {shown}".rstrip())
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{key} {number}" for key, number in value.items())
     if isinstance(value, list):
         return ", ".join(_cell(item) for item in value)
-    return " ".join(str(value).split())[:200]
+    return " ".join(str(value).split()).translate(_CONTROLS)[:CELL_MAX]
 
 
-def fail(error: TowpathError, *, as_json: bool = False) -> NoReturn:
-    """Print an error and leave with its exit code."""
-    if as_json:
-        fields = {
-            "code": error.code,
-            "title": error.title,
-            "why": error.why,
-            "fix": error.fix,
-            "data": error.data,
-        }
-        show_json(error.json() if isinstance(error, ConfigError) else fields)
+def confirm(question: str, *, yes: bool) -> None:
+    """Return when it may be done. Where nobody can be asked, `--yes` must say so."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise WrongUse(
+            "this cannot be undone and there is nobody to ask",
+            code="E5030",
+            why="standard input is not a terminal",
+            fix="look at what it would remove, then say --yes",
+            data="Nothing was changed.",
+        )
+    if not typer.confirm(question):
+        say("Nothing was changed.")
+        raise typer.Exit(FAILURE)
+
+
+def fail(error: TowpathError, *, as_json: bool = False) -> int:
+    """Print an error; its exit code."""
+    problems = getattr(error, "json", None)  # a configuration's, each with its line
+    if not as_json:
+        say("\n".join(error.lines()), err=True)
+    elif problems is not None:
+        show_json(problems())
     else:
-        text = error.render() if isinstance(error, ConfigError) else "\n".join(error.lines())
-        typer.echo(text, err=True)
-    raise typer.Exit(exit_code(error))
+        names = ("code", "title", "why", "fix", "data")
+        show_json({name: getattr(error, name) for name in names})
+    return exit_code(error)
 
 
 def exit_code(error: TowpathError) -> int:
     """Return the exit code of an error."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, WrongUse) or hasattr(error, "problems"):
         return USAGE
     if isinstance(error, Unauthorized):
         return AUTH
     return UNREACHABLE if isinstance(error, Unreachable) else FAILURE
-
-
-def numbered(lines: Iterable[str]) -> str:
-    """Join lines for a message of several."""
-    return "\n".join(f"  {line}" for line in lines)

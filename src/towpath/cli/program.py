@@ -1,8 +1,9 @@
-"""Commands that run or describe the program: run, dev, init, validate, schema, version."""
+"""Commands that run or describe the program: run, dev, init, validate, reload, schema, version."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Coroutine
@@ -12,24 +13,51 @@ from typing import Annotated, Any
 import typer
 
 from .. import __version__
-from .client import load_config
+from . import logs
+from .client import Client, load_config
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from .output import show_json
+from .output import say, show_json
 
 
-def run(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the server: take events in, keep them, deliver them."""
+def run(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Run the server: take events in, keep them, deliver them.
+
+    SIGTERM and Ctrl-C stop it within 10 seconds, SIGHUP applies the configuration again.
+    """
+    _refuse_second(config)
     from ..serve import Serving, serve
 
     loaded = load_config(config)
-    _log()
+    logs.begin(log_pii=loaded.privacy.log_pii)
 
     def ready(serving: Serving) -> None:
-        typer.echo(f"towpath {__version__}   data {loaded.storage}   fsync before every 200")
-        typer.echo(f"  events  http://{serving.address}")
-        typer.echo(f"  admin   {loaded.socket}")
+        _announce(serving, as_json=json)
 
     start(serve(loaded, lambda: load_config(config), ready))
+
+
+def _refuse_second(config: Path) -> None:
+    """Say at once, before everything is loaded, that another process owns the data."""
+    from ..config.locate import locate
+    from ..log.lock import DirectoryLock
+
+    storage = locate(config).storage
+    with contextlib.suppress(OSError):
+        DirectoryLock(storage).release()
+
+
+def _announce(serving: Any, *, as_json: bool) -> None:
+    config = serving.app.config
+    if as_json:
+        addresses = {"events": serving.address, "admin": str(config.socket)}
+        show_json({"ready": True, "version": __version__, **addresses, "durability": config.durability})
+        return
+    strict = config.durability == "strict"
+    promise = "a 200 means on disk" if strict else "RELAXED: a power cut may lose the last events"
+    say(f"towpath {__version__}   data {config.storage}   {promise}")
+    say(f"  events  {'https' if config.server.tls else 'http'}://{serving.address}")
+    say(f"  admin   {config.socket}")
+    sys.stdout.flush()
 
 
 def dev(
@@ -40,13 +68,16 @@ def dev(
     data: Annotated[Path, typer.Option(help="The sandbox's data directory.")] = Path(".towpath"),
     json: JsonOption = False,
 ) -> None:
-    """Run server, simulated vendors and sample traffic; no account is needed."""
+    """Run server, simulated vendors and sample traffic; no account is needed.
+
+    Example:  towpath dev --demo
+    """
     from .sandbox import run_demo, run_dev
 
-    _log(level=logging.ERROR)
+    logs.begin(logging.ERROR)
     if demo:
         raise typer.Exit(start(run_demo(data / "demo", as_json=json)))
-    start(run_dev(data / "dev", listen))
+    start(run_dev(data / "dev", listen, as_json=json))
 
 
 def start(work: Coroutine[Any, Any, Any]) -> Any:
@@ -59,30 +90,23 @@ def start(work: Coroutine[Any, Any, Any]) -> Any:
         return runner.run(work)
 
 
-def _log(level: int = logging.INFO) -> None:
-    """Log for people on a terminal, as JSON lines elsewhere."""
-    import structlog
-
-    shown: Any = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    structlog.configure(
-        processors=[structlog.processors.add_log_level, stamp, shown],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to write.")] = Path(),
     template: Annotated[str, typer.Option(help="Which start: kustomer or webhook.")] = "kustomer",
+    json: JsonOption = False,
 ) -> None:
-    """Write a commented towpath.yaml to begin with."""
+    """Write a commented towpath.yaml to begin with.
+
+    Example:  towpath init hub --template webhook
+    """
     from ..scaffold import init as write
 
-    for made in write(directory, template):
-        typer.echo(f"wrote {made}")
+    made = [str(file) for file in write(directory, template)]
+    if json:
+        show_json(made)
+        return
+    for file in made:
+        say(f"wrote {file}")
 
 
 def validate(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
@@ -97,8 +121,21 @@ def validate(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) ->
     if json:
         show_json({"valid": True, **summary})
         return
-    typer.echo(f"{config} is valid: {len(loaded.sources)} sources, {len(loaded.destinations)} destinations, ")
-    typer.echo(f"  connections: {', '.join(summary['connections']) or 'none'}")
+    say(f"{config} is valid")
+    for name in ("sources", "destinations", "connections"):
+        say(f"  {name.ljust(12)}  {', '.join(summary[name]) or 'none'}")
+
+
+def reload(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Apply the configuration file to the running server; an invalid one changes nothing."""
+    done = Client(config).post("/reload", running=True)
+    if json:
+        show_json(done)
+        return
+    say(f"{config} is in force")
+    for name, what in (("started", "started anew"), ("ended", "ended"), ("needs_restart", "needs a restart")):
+        if done[name]:
+            say(f"  {what}: {', '.join(done[name])}")
 
 
 def schema(json: JsonOption = False) -> None:
@@ -114,4 +151,4 @@ def version(json: JsonOption = False) -> None:
     if json:
         show_json({"version": __version__, "python": sys.version.split()[0]})
         return
-    typer.echo(f"towpath {__version__}")
+    say(f"towpath {__version__}")

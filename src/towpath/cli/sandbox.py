@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import http.client
+import json
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from .. import views
 from ..config import Config, load
+from ..errors import TowpathError
+from ..log import DeadFilter
+from ..log.lock import DirectoryLock
 from ..sandbox.kustomer import DEFAULT_KEY
 from ..sandbox.scenarios import SCENARIOS, mixed
 from ..sandbox.serve import Sandbox, sandbox
 from ..serve import Serving, serving
-from .output import FAILURE, OK, show_json, show_rows
-from .traffic import outcome_line, post_batch
+from .output import FAILURE, OK, say, show_json, show_rows
+from .traffic import outcome_line
 
 WRITE_KEY = "wk_demo"
 WEBHOOK_SECRET = "whsec_dG93cGF0aC1zYW5kYm94LXNlY3JldC0wMQ=="  # noqa: S105 - the sandbox's own, guards nothing
@@ -74,6 +79,9 @@ def write_config(directory: Path, box: Sandbox, listen: str) -> Path:
 @contextlib.asynccontextmanager
 async def running(directory: Path, listen: str) -> AsyncIterator[tuple[Serving, Sandbox, Config]]:
     """Run the server and the simulated vendors while the block lasts."""
+    (directory / "data").mkdir(parents=True, exist_ok=True)
+    # A second one must not write the file of the first one over.
+    DirectoryLock(directory / "data").release()
     async with sandbox(webhook_secrets=(WEBHOOK_SECRET,), requests_per_minute=RATE) as box:
         config = load(write_config(directory, box, listen))
         async with serving(config) as server:
@@ -83,26 +91,38 @@ async def running(directory: Path, listen: str) -> AsyncIterator[tuple[Serving, 
 # -- dev -----------------------------------------------------------------------------------------------
 
 
-async def run_dev(directory: Path, listen: str) -> None:
-    """Run until interrupted, with a sample call every second."""
+async def run_dev(directory: Path, listen: str, *, as_json: bool) -> None:
+    """Run until interrupted, with a sample call every second; `as_json` prints outcomes as JSON lines."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(directory, listen) as (server, box, _):
-        file = directory / "towpath.yaml"
-        typer.echo(f"  events     http://{server.address}   write key {WRITE_KEY}")
-        typer.echo(f"  kustomer   {box.kustomer_url} (simulated)   webhook {box.webhook_url}/hook")
-        typer.echo(f"  try        towpath trigger purchase --config {file}")
-        typer.echo(f"             towpath audit balance --config {file}          Ctrl-C ends")
-        chores = [asyncio.create_task(_show_outcomes(server)), asyncio.create_task(_sample_traffic(server))]
+        _announce(directory / "towpath.yaml", server, box, as_json=as_json)
+        outcomes = _show_outcomes(server, as_json=as_json)
+        chores = [asyncio.create_task(outcomes), asyncio.create_task(_sample_traffic(server))]
         await stop.wait()
         for chore in chores:
             chore.cancel()
 
 
-async def _show_outcomes(server: Serving) -> None:
+def _announce(file: Path, server: Serving, box: Sandbox, *, as_json: bool) -> None:
+    if as_json:
+        vendors = {"kustomer": box.kustomer_url, "webhook": f"{box.webhook_url}/hook"}
+        show_json({"ready": True, "events": server.address, "config": str(file), **vendors})
+        return
+    say(f"  events     http://{server.address}   write key {WRITE_KEY}")
+    say(f"  kustomer   {box.kustomer_url} (simulated)   webhook {box.webhook_url}/hook")
+    say(f"  try        towpath trigger purchase --config {file}")
+    say(f"             towpath audit balance --config {file}          Ctrl-C ends")
+    sys.stdout.flush()
+
+
+async def _show_outcomes(server: Serving, *, as_json: bool) -> None:
     async for line in server.app.bus.listen():
-        typer.echo(outcome_line(dict(line)))
+        if as_json:
+            show_json(dict(line))
+        else:
+            say(outcome_line(dict(line)))
 
 
 async def _sample_traffic(server: Serving) -> None:
@@ -114,15 +134,22 @@ async def _sample_traffic(server: Serving) -> None:
 
 
 async def _post(server: Serving, calls: Sequence[Mapping[str, Any]]) -> None:
-    config = server.app.config
-    listening = config.server.model_copy(update={"listen": server.address})
-    await asyncio.to_thread(post_batch, _with_server(config, listening), [dict(call) for call in calls])
+    await asyncio.to_thread(_post_batch, server.address, [dict(call) for call in calls])
 
 
-def _with_server(config: Config, server: Any) -> Config:
-    import msgspec
-
-    return msgspec.structs.replace(config, server=server)
+def _post_batch(address: str, calls: Sequence[Mapping[str, Any]]) -> None:
+    """Post over HTTP, as an SDK does. Raises `TowpathError` when it is not taken."""
+    credentials = base64.b64encode(f"{WRITE_KEY}:".encode()).decode()
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        body = json.dumps({"batch": calls}).encode()
+        connection.request("POST", "/v1/batch", body, {"authorization": f"Basic {credentials}"})
+        response = connection.getresponse()
+        said = response.read().decode("utf-8", "replace")
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise TowpathError(f"the event API answered {response.status}: {said}", code="E5024")
 
 
 # -- demo ----------------------------------------------------------------------------------------------
@@ -130,13 +157,7 @@ def _with_server(config: Config, server: Any) -> Config:
 
 async def run_demo(directory: Path, *, as_json: bool) -> int:
     """Run the whole journey once; an interrupted one goes on where it was. Returns the exit code."""
-    marker = directory / UNFINISHED
-    if marker.exists():
-        _say("the last demo was interrupted: going on with its data", quiet=as_json)
-    else:
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True)
-        marker.touch()
+    marker = _prepare(directory, quiet=as_json)
     async with running(directory, "127.0.0.1:0") as (server, box, _):
         journey = Demo(server, box, quiet=as_json)
         good = await journey.run()
@@ -147,13 +168,26 @@ async def run_demo(directory: Path, *, as_json: bool) -> int:
     return OK if good else FAILURE
 
 
+def _prepare(directory: Path, *, quiet: bool) -> Path:
+    """Make an empty directory, or keep that of a demo that did not end; its marker says so."""
+    marker = directory / UNFINISHED
+    if marker.exists():
+        _say("the last demo was interrupted: going on with its data", quiet=quiet)
+        return marker
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    marker.touch()
+    return marker
+
+
 def _say(text: str, *, quiet: bool) -> None:
     if not quiet:
-        typer.echo(text)
+        say(text)
+        sys.stdout.flush()
 
 
 class Demo:
-    """Five steps: real SDK traffic, an outage that heals in order, a dead letter and its replay, the balance."""
+    """The journey: real SDK traffic, an outage healed in order, a dead letter replayed, the balance."""
 
     def __init__(self, server: Serving, box: Sandbox, *, quiet: bool) -> None:
         self._server = server
@@ -180,7 +214,7 @@ class Demo:
         await _post(self._server, SCENARIOS["signup"].calls())
         await self._settled()
         self._say(
-            f"\n1  {len(calls)} calls of 12 people through {sender}, one signup journey: kept on disk, then delivered"
+            f"\n1  {len(calls)} calls of 12 people through {sender}, and a signup: kept, then delivered"
         )
         self._say(f"   Kustomer now has {len(self._box.kustomer.state.customers)} customers")
 
@@ -188,11 +222,11 @@ class Demo:
         self._say("\n2  Kustomer goes down (503 for everybody); 60 more calls come in")
         self._box.kustomer.faults.add("status", status=503, path="/v1/")
         await _post(self._server, list(mixed(60, 12, seed=2)))
-        loop = self._app.connections["web-kustomer"].loop
+        loop = self._app.connections["kustomer"].loop
         await self._until(lambda: loop.health.stalled or not loop.lanes.size)
-        await self._settled("web-hook")
-        waiting = (await self._balance())["web-kustomer"]["waiting"]
-        hook = (await self._balance())["web-hook"]["waiting"]
+        await self._settled("hook")
+        waiting = (await self._balance())["kustomer"]["waiting"]
+        hook = (await self._balance())["hook"]["waiting"]
         self._say(
             f"   {waiting} deliveries wait for Kustomer, {hook} for the webhook: one does not slow the other"
         )
@@ -220,19 +254,14 @@ class Demo:
         self._box.kustomer.faults.clear()
         again = [letter["id"] for letter in letters if letter["message_id"] == "demo-refused"]
         if again:
-            from ..log import DeadFilter
-
             counts = await self._app.store.replay(DeadFilter(ids=again), self._app.clock.now())
-            for name in counts:
-                await self._app.connections[name].loop.refresh()
+            await self._app.refresh(counts)
             await self._settled()
         self._say(
             "   fixed at Kustomer, replayed: delivered. The others never fit Kustomer's name rule and stay."
         )
 
     async def _letters(self) -> list[dict[str, Any]]:
-        from ..log import DeadFilter
-
         return [views.dead(letter) for letter in await self._app.store.dead(DeadFilter())]
 
     async def _result(self) -> bool:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import http.client
 import json as jsonlib
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..config import Config
 from ..errors import TowpathError
 from .client import Client, load_config
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from .output import PARTIAL, Unreachable, show_json
+from .output import PARTIAL, WrongUse, plain, say, show_json
+
+if TYPE_CHECKING:
+    from ..config import Config
+    from ..connection import Connection
 
 CALLS = ("identify", "track", "page", "screen", "group", "alias")
+BATCH = 500
+BATCH_BYTES = 1_000_000
+MARKS = {"delivered": "✓", "skipped": "·", "retry": "↻", "rejected": "✗", "paused": "⏸"}
+
 SourceOption = Annotated[str | None, typer.Option(help="The source to send as; by default the first one.")]
 
 
@@ -38,9 +44,12 @@ def send(
     source: SourceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send one message (or JSON lines) to the running server, as an SDK would."""
+    """Send one message (or JSON lines) to the running server, as an SDK would.
+
+    Example:  towpath send track --user-id u1 --event Hello --properties '{"plan": "pro"}'
+    """
     if call == "-":
-        messages = [_object(line, "line") for line in sys.stdin if line.strip()]
+        messages: Iterable[dict[str, Any]] = _lines()
     elif call in CALLS:
         given = {"userId": user_id, "anonymousId": anonymous_id, "event": event, "name": name}
         given |= {"previousId": previous_id, "groupId": group_id}
@@ -49,65 +58,70 @@ def send(
         fields |= {"traits": _object(traits, "--traits")} if traits else {}
         messages = [{"type": call, **fields}]
     else:
-        raise typer.BadParameter(f"{call!r} is none of {', '.join(CALLS)}")
-    _report(post_batch(load_config(config), messages, source), len(messages), as_json=json)
+        raise typer.BadParameter(f"{call!r} is none of {', '.join(CALLS)}, or -")
+    _post(Client(config), messages, source, as_json=json)
 
 
-def _object(text: str, what: str) -> dict[str, Any]:
+def _lines() -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if line.strip():
+            yield _object(line, f"line {number}")
+
+
+def _object(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         value = jsonlib.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{what} is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise _unusable(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise typer.BadParameter(f"{what} must be a JSON object")
+        raise _unusable(f"{what} must be a JSON object")
     return value
 
 
-def _report(answer: dict[str, Any], count: int, *, as_json: bool) -> None:
-    refused = answer.get("refused", [])
+def _unusable(title: str) -> TowpathError:
+    return WrongUse(
+        title, code="E5031", fix='write it like {"key": "value"}', data="From here on nothing was sent."
+    )
+
+
+def _post(client: Client, messages: Iterable[dict[str, Any]], source: str | None, *, as_json: bool) -> None:
+    """Send in batches, and say what was taken in, also when a later batch fails."""
+    count = 0
+    refused: list[dict[str, Any]] = []
+    try:
+        for batch in _batches(messages):
+            answer = client.post("/send", {"source": source, "messages": batch}, running=True)
+            refused += [{**item, "index": item["index"] + count} for item in answer.get("refused", [])]
+            count += len(batch)
+    except TowpathError as error:
+        if count:
+            error.data = f"{count - len(refused)} messages before it were accepted and are on disk."
+        raise
+    _report(count, refused, as_json=as_json)
+
+
+def _batches(messages: Iterable[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(jsonlib.dumps(message))
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _report(count: int, refused: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        show_json(answer)
+        show_json({"accepted": count - len(refused), "refused": refused})
     else:
-        typer.echo(f"{count - len(refused)} of {count} accepted, durable")
+        say(f"{count - len(refused)} of {count} accepted, on disk")
         for item in refused:
-            typer.echo(f"  [{item['index']}] {item['code']}: {item['reason']}", err=True)
+            say(f"  [{item['index']}] {item['code']}: {item['reason']}", err=True)
     if refused:
         raise typer.Exit(PARTIAL)
-
-
-def post_batch(config: Config, messages: list[dict[str, Any]], source: str | None = None) -> dict[str, Any]:
-    """Post messages to the running server with a source's own write key. Raises `TowpathError`."""
-    segment = {name: entry.settings for name, entry in config.sources.items() if entry.type == "segment"}
-    if not segment or (source is not None and source not in segment):
-        known = ", ".join(segment) or "none; add one under sources"
-        raise TowpathError(f"there is no segment source {source or ''}", code="E4405", fix=f"known: {known}")
-    settings = segment[source] if source else next(iter(segment.values()))
-    key = settings.write_keys[0].get_secret_value()
-    return _post(config.server.listen, key, jsonlib.dumps({"batch": messages}).encode())
-
-
-def _post(address: str, key: str, body: bytes) -> dict[str, Any]:
-    credentials = base64.b64encode(f"{key}:".encode()).decode()
-    headers = {"authorization": f"Basic {credentials}", "content-type": "application/json"}
-    connection = http.client.HTTPConnection(address, timeout=30)
-    try:
-        connection.request("POST", "/v1/batch", body, headers)
-        response = connection.getresponse()
-        text = response.read().decode("utf-8", "replace")
-    except OSError as error:
-        raise Unreachable(
-            f"no server answers on {address}: {error}", code="E5023", fix="towpath run"
-        ) from error
-    finally:
-        connection.close()
-    try:
-        answer = jsonlib.loads(text)
-    except ValueError:
-        answer = {}
-    if response.status != 200:
-        said = answer.get("message") if isinstance(answer, dict) else None
-        raise TowpathError(f"the server answered {response.status}: {said or text.strip()}", code="E5024")
-    return answer if isinstance(answer, dict) else {}
 
 
 def trigger(
@@ -119,18 +133,28 @@ def trigger(
     source: SourceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send a canned journey: signup, purchase, support, poison, hot_person, mixed."""
+    """Send a canned journey: signup, purchase, support, poison, hot_person, mixed.
+
+    Example:  towpath trigger purchase --seed 2
+    """
     from ..clock import SystemClock
     from ..sandbox.scenarios import SCENARIOS
 
     if scenario is None:
-        for known in SCENARIOS.values():
-            typer.echo(f"{known.name.ljust(12)} {known.description}")
+        _show_scenarios({known.name: known.description for known in SCENARIOS.values()}, as_json=json)
         return
     if scenario not in SCENARIOS:
         raise typer.BadParameter(f"{scenario!r} is none of {', '.join(SCENARIOS)}")
     calls = SCENARIOS[scenario].calls(seed=seed, at=SystemClock().now())
-    _report(post_batch(load_config(config), calls, source), len(calls), as_json=json)
+    _post(Client(config), [dict(call) for call in calls], source, as_json=json)
+
+
+def _show_scenarios(scenarios: dict[str, str], *, as_json: bool) -> None:
+    if as_json:
+        show_json(scenarios)
+        return
+    for name, description in scenarios.items():
+        say(f"{name.ljust(12)} {description}")
 
 
 def listen(
@@ -143,21 +167,23 @@ def listen(
         if connection and line.get("connection") not in (connection, None):
             continue
         if json:
-            print(jsonlib.dumps(line, ensure_ascii=False), flush=True)
+            print(jsonlib.dumps(line), flush=True)
         elif "listening" in line:
-            typer.echo("listening; press Ctrl-C to end")
+            say("listening; press Ctrl-C to end")
         else:
-            typer.echo(outcome_line(line))
+            say(outcome_line(line))
+        sys.stdout.flush()
 
 
 def outcome_line(line: dict[str, Any]) -> str:
     """Show one delivery in one line."""
-    marks = {"delivered": "✓", "skipped": "·", "retry": "↻", "rejected": "✗", "paused": "⏸"}
     what = " ".join(str(part) for part in (line["type"], line["event"] or "") if part)
-    said = f"  {line['reason'][:100]}" if line["reason"] else ""
+    reason = " ".join(line["reason"].split())[:100]
+    said = f"  {reason}" if reason else ""
     code = f" {line['code']}" if line["code"] else ""
-    mark = marks.get(line["outcome"], "?")
-    return f"{mark} {line['connection']}  {what}  {line['person']}  {line['outcome']}{code} {line['ms']} ms{said}"
+    mark, who = MARKS.get(line["outcome"], "?"), line["person"]
+    shown = f"{mark} {line['connection']}  {what}  {who}  {line['outcome']}{code} {line['ms']} ms{said}"
+    return plain(shown).replace("\n", " ")
 
 
 def preview(
@@ -165,27 +191,31 @@ def preview(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Show what messages (JSON lines on standard input) would become, sending nothing."""
+    """Show what messages (JSON lines on standard input) would become, sending nothing.
+
+    Example:  echo '{"type":"track","userId":"u1","event":"Hello"}' | towpath preview kustomer
+    """
     _ = json  # the output is JSON lines either way
     connection = _connection(load_config(config), destination, config)
     asyncio.run(_preview_lines(connection))
 
 
-def _connection(config: Config, name: str, file: Path) -> Any:
-    from ..app import connection_of
+def _connection(config: Config, name: str, file: Path) -> Connection:
+    """The destination's own connection, or, where it has none or several, one that lets everything pass."""
     from ..config import ConnectionEntry
+    from ..wiring import connection_of
 
     if name not in config.destinations:
         known = ", ".join(config.destinations) or "none"
-        raise TowpathError(f"{file} has no destination {name!r}", code="E4403", fix=f"known: {known}")
+        raise WrongUse(f"{file} has no destination {name!r}", code="E4403", fix=f"known: {known}")
     mine = [entry for entry in config.connections if entry.destination == name]
     entry = mine[0] if len(mine) == 1 else ConnectionEntry("preview", frozenset({"preview"}), name)
     return connection_of(entry, config.destinations[name])
 
 
-async def _preview_lines(connection: Any) -> None:
+async def _preview_lines(connection: Connection) -> None:
     from ..preview import preview as rehearse
 
     for line in sys.stdin.buffer:
         if line.strip():
-            print(jsonlib.dumps(await rehearse(connection, line), ensure_ascii=False), flush=True)
+            print(jsonlib.dumps(await rehearse(connection, line)), flush=True)

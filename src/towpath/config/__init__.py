@@ -1,12 +1,16 @@
-"""towpath.yaml: read, checked, resolved; every problem at its line."""
+"""towpath.yaml: read, checked, resolved; every problem at its line. The names are loaded on first use."""
 
 from __future__ import annotations
 
-from .errors import ConfigError, Problem
-from .load import SecretSource, load, parse
-from .reference import reference
-from .resolved import AccountEntry, Config, ConnectionEntry, DestinationEntry, RetryRule, SourceEntry
-from .schema import schema
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ConfigError, Problem
+    from .json_schema import schema
+    from .loading import SecretSource, load, parse
+    from .page import reference
+    from .resolved import AccountEntry, Config, ConnectionEntry, DestinationEntry, RetryRule, SourceEntry
 
 __all__ = [
     "AccountEntry",
@@ -23,3 +27,25 @@ __all__ = [
     "reference",
     "schema",
 ]
+_HOMES = {
+    "errors": ("ConfigError", "Problem"),
+    "loading": ("SecretSource", "load", "parse"),
+    "page": ("reference",),
+    "resolved": (
+        "AccountEntry",
+        "Config",
+        "ConnectionEntry",
+        "DestinationEntry",
+        "RetryRule",
+        "SourceEntry",
+    ),
+    "json_schema": ("schema",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value

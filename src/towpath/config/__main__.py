@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from .reference import reference
+from .page import reference
 
 sys.stdout.write(reference())

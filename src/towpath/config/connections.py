@@ -1,4 +1,4 @@
-"""Connections: every pair of a set of sources and a destination, with a name of its own."""
+"""Connections: every pair of a set of sources and a destination, with a name that its queue belongs to."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ def connections(data: Mapping[str, Any], checker: Checker) -> list[ConnectionEnt
         _check_ends(data, checker, path, block)
         for entry in _entries(block):
             if entry.name in taken:
-                place = (*path, "name") if block.name else path
-                first = f"connections[{taken[entry.name]}]"
-                title = f'two connections are called "{entry.name}" ({first} is the first)'
-                checker.add(errors.NAME, title, place, "give each a name of its own")
+                _complain(checker, path, block, entry, taken[entry.name])
             taken.setdefault(entry.name, index)
             found.append(entry)
     return found
@@ -49,10 +46,24 @@ def _entries(block: ConnectionBlock) -> Iterator[ConnectionEntry]:
 
 
 def _name(block: ConnectionBlock, destination: str) -> str:
-    """The sources in order of the alphabet, so that re-ordering a list keeps the connection and its queue."""
+    """Without the sources: adding one to `from` must keep the connection, its queue and its cursor."""
     if block.name is None:
-        return f"{'+'.join(sorted(set(block.from_)))}-{destination}"
+        return destination
     return block.name if len(block.to) == 1 else f"{block.name}-{destination}"
+
+
+def _complain(
+    checker: Checker, path: Path, block: ConnectionBlock, entry: ConnectionEntry, first: int
+) -> None:
+    """Keep the problem of a second connection by the same name."""
+    if block.name is None:
+        title = (
+            f'a second connection to "{entry.destination}" needs a name (connections[{first}] is the first)'
+        )
+        checker.add(errors.NAME, title, path, "add  name: …  to one of the two")
+    else:
+        title = f'two connections are called "{entry.name}" (connections[{first}] is the first)'
+        checker.add(errors.NAME, title, (*path, "name"), "give each a name of its own")
 
 
 def _check_ends(data: Mapping[str, Any], checker: Checker, path: Path, block: ConnectionBlock) -> None:

@@ -18,10 +18,10 @@ Path: TypeAlias = tuple[str | int, ...]
 
 DEEPEST = 40
 LARGEST = 100_000
-_SENSITIVE = re.compile(
-    r"(key|keys|secret|secrets|token|tokens|password|credential|credentials)$", re.IGNORECASE
-)
-_REFERENCE = re.compile(r"^\$\{[^{}]*\}$")
+_SENSITIVE = re.compile(r"^headers$|auth|cookie|passw|secret|token|key|credential", re.IGNORECASE).search
+_USER_INFO = re.compile(r"//[^\s/?#]*@").search
+_KEY_ONLY = re.compile(r"[\s→]*(?:- +)*[\w.+\"'-]+:(?= |$)")
+_REFERENCE = re.compile(r"\$\{(?:\w+|(?:file|secret):[^{}]*)\}").fullmatch
 _BREAKS = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 _YAML_TAG = "tag:yaml.org,2002:"
 
@@ -46,11 +46,14 @@ class Document:
         self._keys: dict[Path, Span] = {}
         self._values: dict[Path, Span] = {}
         self._scalars: set[Path] = set()
-        self._masked: list[Span] = []
+        self._masks: dict[int, list[Span]] = {}
+        self._sensitive: set[Span] = set()
         self._literals: dict[Path, str] = {}
         self._size = 0
         self._open: set[int] = set()
-        self._read(_compose(text, file, self._lines))
+        root = _compose(text, file, self._lines)
+        self._hide(root)
+        self._read(root)
 
     def problem(self, code: str, title: str, path: Path, hint: str = "", *, at_key: bool = False) -> Problem:
         """A problem at the value (or key) of a path, or at its nearest parent that is in the file."""
@@ -62,7 +65,8 @@ class Document:
             span = self._keys[path]
         if span is None or not path:
             return Problem(code, title, self.file, hint=hint)
-        return self._at(code, title, span, hint)
+        harmless = path in self._scalars and span not in self._sensitive and span == self._values[path]
+        return self._at(code, title, span, hint, span if harmless else None)
 
     def child(self, path: Path, step: str | int) -> str | int | None:
         """The key below a path as the file spells it (`apiKey` for api_key); None when it is not there."""
@@ -77,20 +81,35 @@ class Document:
             if place[: len(path)] == path or path[: len(place)] == place:
                 yield value
 
-    def _at(self, code: str, title: str, span: Span, hint: str) -> Problem:
-        line = self._masked_line(span.line)
+    def _at(self, code: str, title: str, span: Span, hint: str, shown: Span | None = None) -> Problem:
+        """A problem at a span; of the line's values only the one at `shown` can be read."""
+        line = self._masked_line(span.line, shown)
         end = span.end_column if span.end_line == span.line else len(line.rstrip())
         width = max(1, min(end, len(line)) - span.column)
         return Problem(code, title, self.file, span.line + 1, span.column + 1, hint, line.rstrip(), width)
 
-    def _masked_line(self, number: int) -> str:
+    def _masked_line(self, number: int, shown: Span | None) -> str:
         line = self._lines[number] if number < len(self._lines) else ""
-        for span in self._masked:
-            if span.line <= number <= span.end_line:
+        for span in self._masks.get(number, ()):
+            if span != shown:
                 start = span.column if number == span.line else 0
                 end = span.end_column if number == span.end_line else len(line)
                 line = line[:start] + "*" * (end - start) + line[end:]
         return line.replace("\t", " ")
+
+    def _hide(self, root: Node | None) -> None:
+        """Mask every value, before anything can be complained of; names of variables and secrets stay."""
+        waiting, seen = [root] if root is not None else [], set[int]()
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            if isinstance(node, ScalarNode) and not _REFERENCE(node.value):
+                span = _span(node)
+                for number in range(span.line, span.end_line + 1):
+                    self._masks.setdefault(number, []).append(span)
+            waiting += _values_in(node)
 
     def _read(self, root: Node | None) -> None:
         if isinstance(root, MappingNode):
@@ -113,7 +132,7 @@ class Document:
             with self._inside(node):
                 return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
         self._scalars.add(path)
-        self._mask(node, path)
+        self._classify(node, path)
         return _scalar(node)
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
@@ -168,11 +187,23 @@ class Document:
             self._at(DUPLICATE_KEY, title, _span(key_node), f"it is already on line {first}")
         )
 
-    def _mask(self, node: Node, path: Path) -> None:
-        named = next((part for part in reversed(path) if isinstance(part, str)), "")
-        if _SENSITIVE.search(named) and not _REFERENCE.match(node.value):
-            self._masked.append(_span(node))
+    def _classify(self, node: Node, path: Path) -> None:
+        """Whether a value may be shown where it is complained of, and named in the complaint."""
+        named = any(_SENSITIVE(part) for part in path if isinstance(part, str))
+        if (named or _USER_INFO(node.value)) and not _REFERENCE(node.value):
+            self._sensitive.add(_span(node))
             self._literals[path] = node.value
+
+
+def _values_in(node: Node) -> Iterator[Node]:
+    """The nodes inside a node, but for keys that are words."""
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                yield key
+            yield value
+    elif isinstance(node, SequenceNode):
+        yield from node.value
 
 
 def _compose(text: str, file: str, lines: list[str]) -> Node | None:
@@ -195,10 +226,17 @@ def _syntax(error: MarkedYAMLError, file: str, lines: list[str]) -> Problem:
     said = str(error.problem or error.context or "").replace("'<stream end>'", "the end of the file")
     line = lines[mark.line] if mark and mark.line < len(lines) else ""
     hint = _syntax_hint(said, line)
-    # The line may hold a secret whose extent is unknown while the syntax is broken: show it up to the colon.
-    shown = re.sub(r"(?<=[:\-] ).*", "…", line.replace("\t", "→"))
+    shown = _key_only(line.replace("\t", "→"))
     number, column = (mark.line + 1, min(mark.column, len(shown)) + 1) if mark else (0, 0)
     return Problem(SYNTAX, f"YAML syntax: {said}", file, number, column, hint, shown)
+
+
+def _key_only(line: str) -> str:
+    """The line's key: the rest may hold a secret, whose extent is unknown while the syntax is broken."""
+    key = _KEY_ONLY.match(line)
+    if key is None:
+        return line[: len(line) - len(line.lstrip("→ "))] + "…" * bool(line.strip("→ "))
+    return key[0] + " …" * bool(line[key.end() :].strip())
 
 
 def _syntax_hint(said: str, line: str) -> str:

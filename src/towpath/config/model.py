@@ -36,6 +36,12 @@ def _some_time(value: timedelta) -> timedelta:
     return value
 
 
+def _room(value: int) -> int:
+    if value < 1024:
+        raise ValueError("must be at least 1KB")
+    return value
+
+
 def _by_event(value: Any) -> Any:
     return value if isinstance(value, dict) else {"*": value}
 
@@ -65,6 +71,7 @@ Name: TypeAlias = Annotated[
     str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})
 ]
 Positive: TypeAlias = Annotated[Duration, AfterValidator(_some_time)]
+Room: TypeAlias = Annotated[Size, AfterValidator(_room)]
 _DURATION = TypeAdapter(Duration).json_schema()
 _NAMES = {"title": "names", "type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
 
@@ -115,13 +122,14 @@ class Tls(Settings):
 class RequestLimits(Settings):
     """How much one request may carry."""
 
-    event: Size = Field(
-        default=64 * 1024, description="The largest single event; a larger one is refused, its batch is not."
+    event: Room = Field(
+        default=64 * 1024, description="Most bytes of one event; a larger one is refused, its batch is not."
     )
-    request: Size = Field(
-        default=4 * 1024**2, description="The largest request after inflating; a larger one is answered 413."
+    request: Room = Field(
+        default=4 * 1024**2,
+        description="Most bytes of one request body, as sent and after inflating; a larger one gets a 413.",
     )
-    depth: int = Field(default=200, ge=2, le=400, description="The deepest nesting of one event.")
+    depth: int = Field(default=200, ge=2, le=400, description="Deepest JSON nesting of one event.")
 
 
 class Server(Settings):
@@ -183,9 +191,6 @@ class Retry(Settings):
         description="The pauses between attempts; each is stretched by 0…20 %; a Retry-After is honoured.",
     )
     timeout: Positive = Field(default=timedelta(seconds=30), description="How long one attempt may take.")
-    dead_letter_keep: Positive | None = Field(
-        default=None, description="How long dead letters are kept; by default `retention.dead_letters`."
-    )
 
 
 class RetryChange(Settings):
@@ -195,7 +200,6 @@ class RetryChange(Settings):
         default=None, min_length=1, max_length=100, description="The pauses between its attempts."
     )
     timeout: Positive | None = Field(default=None, description="How long one of its attempts may take.")
-    dead_letter_keep: Positive | None = Field(default=None, description="How long its dead letters are kept.")
 
 
 class Retention(Settings):
@@ -223,7 +227,8 @@ class ConnectionBlock(Settings):
 
     name: Name | None = Field(
         default=None,
-        description="A stable name; by default the sources and the destination, like `web-kustomer`.",
+        description="A stable name, which the queue belongs to; by default the destination's. A second "
+        "connection to the same destination needs one. With several destinations: `name-destination`.",
     )
     from_: Names = Field(alias="from", description="One source or a list of sources.")
     to: Names = Field(description="One destination or a list of destinations.")

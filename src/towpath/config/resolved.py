@@ -17,7 +17,6 @@ class RetryRule(Struct, frozen=True):
 
     schedule_s: tuple[float, ...]
     timeout_s: float
-    dead_letter_keep_s: float
 
 
 class SourceEntry(Struct, frozen=True):

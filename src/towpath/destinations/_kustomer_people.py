@@ -10,9 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from towpath.destination import Memory
-from towpath.http import Exchange, Reply, Undelivered
+from towpath.http import Reply, Undelivered
 from towpath.outcome import Rejected, Retry
-from towpath.vendors.kustomer import NOT_FOUND, KustomerApi, look_up_url
+from towpath.vendors.kustomer import NOT_FOUND, KustomerApi
 from towpath.vendors.kustomer_schema import is_e164
 
 KNOWN_FOR_S = 24 * 3600.0
@@ -70,7 +70,11 @@ def _string(value: Any) -> str:
 
 
 class KnownCustomers:
-    """The cache: who an e-mail or externalId was yesterday. Losing it costs look-ups, nothing else."""
+    """Who an e-mail or externalId was yesterday, and which externalIds are anonymousIds.
+
+    Losing the first costs look-ups. The second is kept nowhere else: without it, a client's user does not get
+    the customer that the same person was as a visitor elsewhere.
+    """
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -94,6 +98,10 @@ class KnownCustomers:
     def keep_anonymous(self, external_id: str) -> None:
         """Remember that towpath itself gave a customer this anonymousId as externalId."""
         self._memory.keep(f"anonymous={external_id}", "1", ANONYMOUS_FOR_S)
+
+    def keep_user(self, external_id: str) -> None:
+        """Remember that somebody has this externalId as userId, so that it counts as anonymous no longer."""
+        self._memory.drop(f"anonymous={external_id}")
 
     def is_anonymous(self, external_id: str) -> bool:
         """Whether this externalId is known to be an anonymousId, hence nobody's userId."""
@@ -152,21 +160,20 @@ class Identification:
         if reply.status == NOT_FOUND:
             return None
         if (found := customer_in(reply)) is None:
-            exchange = Exchange("GET", look_up_url(self.api.base_url, *key), "", reply.status, reply.text())
             wrong = Retry(f"the look-up answered {reply.status} without a customer's id", code=reply.status)
-            raise Undelivered(wrong, exchange)
+            raise Undelivered(wrong)
         return found
 
     def _may_have(self, key: Key, found: Customer) -> bool:
         """Whether this person may be the customer found.
 
-        One with another userId only where a look-up key led there (K061), and only for a trusted source or a
-        visitor without userId: a client never takes what another userId holds (D13).
+        One with another userId only where a look-up key led there (K061), and only for a trusted source: a
+        client, with a userId or without, never takes what another userId holds (D13).
         """
         person, owner = self.person, found.external_id
         if key[0] == "externalId" or not owner or owner in person.own_ids or self.known.is_anonymous(owner):
             return True
-        return key in person.keys and (person.trusted or person.anonymous)
+        return person.trusted and key in person.keys
 
     async def _update(self, customer: Customer) -> None:
         body = self.body
@@ -261,8 +268,9 @@ class Identification:
         for key in self.person.keys:
             if key in held:
                 self.known.keep(key, Customer(before.id, external_id, company))
-        if self.person.anonymous and "externalId" in body:
-            self.known.keep_anonymous(body["externalId"])
+        if "externalId" in body:
+            keep = self.known.keep_anonymous if self.person.anonymous else self.known.keep_user
+            keep(body["externalId"])
 
     def _forget(self) -> None:
         for key in self.person.keys:

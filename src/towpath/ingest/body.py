@@ -28,13 +28,18 @@ class Bodies:
 
 
 class Body:
-    """One request's body; use as a context, and it counts as held until the context ends."""
+    """One request's body; use as a context, and it counts as held until the context ends.
 
-    __slots__ = ("_bodies", "_bytes")
+    Set `trusted` once the sender has shown a key. Strangers find room only while half of it is free, so that
+    they cannot crowd out those with a key.
+    """
+
+    __slots__ = ("_bodies", "_bytes", "trusted")
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._bytes = 0
+        self.trusted = False
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +52,8 @@ class Body:
     def _hold(self, size: int) -> None:
         self._bytes += size
         self._bodies.held_bytes += size
-        if self._bodies.held_bytes > self._bodies.limits.held_bytes:
+        room = self._bodies.limits.held_bytes
+        if self._bodies.held_bytes > (room if self.trusted else room // 2):
             raise stop(
                 503, "service unavailable: too many request bodies at once", retry_after_s=1, close=True
             )
@@ -65,6 +71,21 @@ class Body:
         inflated = inflate(sent, encoding, self._bodies.limits.request_bytes)
         self._hold(len(inflated))
         return inflated
+
+    async def skip(self, receive: Receive) -> bool:
+        """Let a body go by that nobody wants; whether it ended within the limits.
+
+        A sender that is refused before its body sees the answer, and not a reset while it still sends.
+        """
+        most, size, more = _DISCARD * self._bodies.limits.request_bytes, 0, True
+        try:
+            async with asyncio.timeout(self._bodies.limits.body_s):
+                while more and size <= most:
+                    message = await receive()
+                    size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+        except TimeoutError:
+            return False
+        return not more
 
     async def _sent(self, receive: Receive) -> bytes:
         limit = self._bodies.limits.request_bytes

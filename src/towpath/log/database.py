@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,16 +26,17 @@ class Database:
     def __init__(self, directory: Path, *, inline: bool = False, durable: bool = True) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = directory / "log.db"
-        self._lock = DirectoryLock(directory)
         self._inline = inline
-        try:
+        with ExitStack() as opened:
+            opened.callback(DirectoryLock(directory).release)
             self.path.touch(mode=0o600)  # SQLite gives its other files the same mode
             writing = open_writer(self.path, durable=durable)
+            opened.callback(writing.close)
             self.reader = open_reader(self.path)
+            opened.callback(self.reader.close)
             self._scanner = open_reader(self.path)
-        except BaseException:
-            self._lock.release()
-            raise
+            opened.callback(self._scanner.close)
+            self._opened = opened.pop_all()  # nothing failed: they stay open until `close`
         self.codec = Codec()
         self._scan_codec = Codec()
         self._scans = ThreadPoolExecutor(1, "towpath-scan")
@@ -81,9 +83,7 @@ class Database:
         await self.idle()
         self._scans.shutdown()
         self._background.shutdown()
-        for connection in (self._scanner, self.reader, self.writer.connection):
-            connection.close()
-        self._lock.release()
+        self._opened.close()
 
 
 def _checkpoint(path: Path) -> None:

@@ -190,7 +190,7 @@ class Deduplication:
 
     def _store(self) -> None:
         """Write frozen tables as runs; one that cannot be written now stays in memory for the next time."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Unusable):
             while self._frozen:
                 table, to = self._frozen[0]
                 self._publish(self._write(table, to))
@@ -208,7 +208,7 @@ class Deduplication:
             self._filter = self._grown(run.count)
         for block in run.blocks():
             self._filter.add(block)
-        self._runs = (*self._runs, run)
+        self._runs = tuple(sorted((*self._runs, run), key=_place))  # one that waited for room is out of turn
 
     def _grown(self, extra: int) -> Filter:
         """A larger filter of all runs, with room for as many again."""
@@ -236,7 +236,7 @@ class Deduplication:
         merged = merge(self._new_path(), group)
         at = self._runs.index(group[0])
         self._runs = (*self._runs[:at], merged, *self._runs[at + len(group) :])
-        self._filter.save(self._directory / "filter", self._runs)
+        self.save()
         for run in group:
             run.path.unlink(missing_ok=True)
 
@@ -247,7 +247,10 @@ class Deduplication:
     # Opening and closing
 
     def load(self, now: float, last: int, scan: Scan) -> None:
-        """Open the runs and make what is missing again from the log, up to its `last` position."""
+        """Open the runs and make what is missing again from the log, up to its `last` position.
+
+        What cannot be written now, for want of room, stays in memory, so that a start never fails of it.
+        """
         since = now - self._window_s
         self._last = last
         found = self._open_runs(since, last)
@@ -259,10 +262,11 @@ class Deduplication:
                 self._store_rest(self._replay(after, run.after, since, scan), run.after)
             after = max(after, run.to)
         self._recent = self._replay(after, last, since, scan)
-        self._runs = tuple(sorted(self._runs, key=_place))
 
     def _open_runs(self, since: float, last: int) -> list[Run]:
         """The usable runs in order. Those outside the window, or of a log this one is not, are deleted."""
+        for path in self._directory.glob("*.tmp"):
+            path.unlink()  # a crash left it half written
         found: list[Run] = []
         for path in sorted(self._directory.glob("*.run")):
             self._number = max(self._number, int(path.stem))
@@ -307,8 +311,12 @@ class Deduplication:
         return table
 
     def _store_rest(self, table: Table, to: int) -> None:
-        if table.digests:
+        if not table.digests:
+            return
+        try:
             self._publish(self._write(table, to))
+        except (OSError, Unusable):
+            self._frozen = (*self._frozen, (table, to))
 
     def _other_part(self, table: Table, at: float) -> bool:
         return self._part(table.oldest) != self._part(at)
@@ -317,9 +325,10 @@ class Deduplication:
         return float(at // self._part_s)
 
     def save(self) -> None:
-        """Keep the filter for a faster next start; called when the background is idle."""
+        """Keep the filter for a faster next start, where there is room; called in the background."""
         if self._runs:
-            self._filter.save(self._directory / "filter", self._runs)
+            with contextlib.suppress(OSError):
+                self._filter.save(self._directory / "filter", self._runs)
 
 
 def _hasher(source: str) -> blake2b:
@@ -345,12 +354,22 @@ def _similar(runs: Sequence[Run]) -> bool:
 
 
 def _without_covered(runs: Sequence[Run]) -> list[Run]:
-    """Without the parts of a merged run that a crash kept from being deleted."""
+    """Without what another run holds as well.
+
+    That is a part of a merged run that a crash kept from being deleted, and a run that was written twice
+    because something failed after it was on disk.
+    """
     kept: list[Run] = []
     for run in runs:
-        wider = [r for r in runs if r is not run and r.after <= run.after and r.to >= run.to]
-        if wider:
+        if any(_covers(other, run) for other in runs):
             run.path.unlink()
         else:
             kept.append(run)
     return kept
+
+
+def _covers(other: Run, run: Run) -> bool:
+    """Whether `other` makes `run` needless; of two with the same span exactly one covers the other."""
+    if _place(other) == _place(run):
+        return (other.count, other.path.name) > (run.count, run.path.name)
+    return other.after <= run.after and other.to >= run.to

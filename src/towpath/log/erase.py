@@ -81,7 +81,7 @@ def search(connection: apsw.Connection, codec: Codec, person: Person, after: int
     sql = "SELECT position, count, body FROM blob WHERE position BETWEEN ? AND ? ORDER BY position LIMIT ?"
     position = None
     for position, span, body in connection.execute(sql, (after + 1, last, STEP_BLOBS)):
-        plain = codec.unpack(position, body)
+        plain = codec.unpack(position, body, span)
         if person.perhaps(plain):
             records = codec.parse(position, span, plain).records()
             if own := frozenset(record.position for record in records if person.owns(record.raw)):

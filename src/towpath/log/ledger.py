@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import apsw
@@ -128,12 +130,16 @@ class SqliteLedger:
         return letters.read(self._database.reader, self._database.codec, where)
 
     async def replay(self, where: DeadFilter, now: float) -> Mapping[str, int]:
-        """Dead letters become parked and due."""
-        codec = self._ends.codec
-        return await self._database.write(lambda db: letters.replay(db, codec, where, now))
+        """All dead letters of the filter become parked and due, earlier ones no later than later ones."""
+        codec, replayed = self._ends.codec, Counter[str]()
+        ids = await self._database.write(lambda db: letters.chosen(db, where))
+        for first in range(0, len(ids), letters.STEP_LETTERS):
+            step = ids[first : first + letters.STEP_LETTERS]
+            replayed += await self._database.write(partial(letters.replay, codec=codec, ids=step, now=now))
+        return dict(replayed)
 
     async def drop(self, where: DeadFilter) -> int:
-        """Delete dead letters for good."""
+        """Delete all dead letters of the filter for good."""
         return await self._database.write(lambda db: letters.drop(db, where))
 
     async def prune(self, before: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import apsw
@@ -21,8 +22,12 @@ _COLUMNS = (
 )
 
 
-def choose(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
-    """The query of a filter, newest first, and its values."""
+STEP_LETTERS = 500
+"""How many letters one transaction replays, so that appends need not wait for all of them."""
+
+
+def _chosen(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
+    """The query of a filter, without order or limit, and its values."""
     conditions, values = ["1"], list[object]()
     for column, value in (
         ("c.name", where.connection),
@@ -38,18 +43,26 @@ def choose(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
         conditions.append("d.died_at >= ?")
         values.append(where.since)
     if where.ids is not None:
-        conditions.append(f"d.id IN ({', '.join('?' * len(where.ids))})")
-        values.extend(where.ids)
+        conditions.append("d.id IN (SELECT value FROM json_each(?))")
+        values.append(msgspec.json.encode(where.ids).decode())
     query = (
         f"SELECT {columns} FROM dead d JOIN connection c ON c.id = d.connection "  # noqa: S608
-        f"WHERE {' AND '.join(conditions)} ORDER BY d.id DESC LIMIT ?"
+        f"WHERE {' AND '.join(conditions)}"
     )
-    return query, [*values, where.limit]
+    return query, values
 
 
 def read(connection: apsw.Connection, codec: Codec, where: DeadFilter) -> list[Dead]:
-    """The letters a filter chooses. Raises `Damaged`."""
-    return [_dead(codec, row) for row in select(connection, *choose(where, _COLUMNS))]
+    """The letters a filter chooses, newest first, at most its limit. Raises `Damaged`."""
+    query, values = _chosen(where, _COLUMNS)
+    rows = select(connection, f"{query} ORDER BY d.id DESC LIMIT ?", [*values, where.limit])
+    return [_dead(codec, row) for row in rows]
+
+
+def chosen(connection: apsw.Connection, where: DeadFilter) -> list[int]:
+    """The ids of all letters a filter chooses, whatever its limit, in order of their deliveries' keys."""
+    query, values = _chosen(where, "d.id")
+    return [row[0] for row in select(connection, f"{query} ORDER BY d.connection, d.position, d.idx", values)]
 
 
 def _dead(codec: Codec, row: tuple[Any, ...]) -> Dead:
@@ -58,11 +71,12 @@ def _dead(codec: Codec, row: tuple[Any, ...]) -> Dead:
     return Dead(*start, letter.record, exchange=letter.exchange, connection=row[1], id=row[0])
 
 
-def replay(connection: apsw.Connection, codec: Codec, where: DeadFilter, now: float) -> dict[str, int]:
-    """Letters become parked and due; their deliveries are open again."""
-    query, values = choose(where, "d.id, c.name, d.connection, d.position, d.idx, d.person, d.body")
+def replay(connection: apsw.Connection, codec: Codec, ids: Collection[int], now: float) -> Counter[str]:
+    """These letters, where still there, become parked and due; their deliveries are open again."""
+    columns = "d.id, c.name, d.connection, d.position, d.idx, d.person, d.body"
     replayed: Counter[str] = Counter()
     persons: dict[int, set[str]] = {}
+    query, values = _chosen(DeadFilter(ids=[*ids]), columns)
     for id_, name, target, position, index, person, body in select(connection, query, values):
         outside = _reopen(connection, id_, target, position, index)
         record: Record = _letter(codec.unpack(position, body)).record
@@ -72,7 +86,7 @@ def replay(connection: apsw.Connection, codec: Codec, where: DeadFilter, now: fl
         replayed[name] += 1
     for target, touched in persons.items():
         relane(connection, target, touched)
-    return dict(replayed)
+    return replayed
 
 
 def _reopen(connection: apsw.Connection, id_: int, target: int, position: int, index: int) -> int:
@@ -90,9 +104,8 @@ def _reopen(connection: apsw.Connection, id_: int, target: int, position: int, i
 
 
 def drop(connection: apsw.Connection, where: DeadFilter) -> int:
-    """Delete letters for good."""
-    query, values = choose(where, "d.id")
-    ids = [row[0] for row in select(connection, query, values)]
+    """Delete all letters a filter chooses for good, whatever its limit."""
+    ids = chosen(connection, where)
     connection.executemany("DELETE FROM dead WHERE id = ?", [(id_,) for id_ in ids])
     return len(ids)
 

@@ -101,20 +101,31 @@ class Span(Struct, frozen=True):
 
 
 def write(path: Path, span: Span, blocks: Iterable[bytes]) -> Run:
-    """Write a run from ascending digests, forced to disk, and open it."""
+    """Write a run from ascending digests, forced to disk, and open it. Raises `OSError`, `Unusable`.
+
+    After a failure the run may be on disk all the same, whole.
+    """
     unfinished = path.with_suffix(".tmp")
-    with unfinished.open("wb") as file:
+    try:
+        _fill(unfinished, span, blocks)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # on a full disk each attempt would keep what is left of it
+        raise
+    _sync_directory(path.parent)
+    return Run(path)
+
+
+def _fill(path: Path, span: Span, blocks: Iterable[bytes]) -> None:
+    with path.open("wb") as file:
         file.write(bytes(_HEADER.size))
         size = sum([file.write(data) for data in blocks])
         file.flush()
         head = _HEADER.pack(_MAGIC, size // DIGEST, span.after, span.to, span.oldest, span.newest, 0)[:-4]
         file.seek(0)
-        file.write(head + _checksum(head, unfinished).to_bytes(4, "little"))
+        file.write(head + _checksum(head, path).to_bytes(4, "little"))
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
-    _sync_directory(path.parent)
-    return Run(path)
 
 
 def merge(path: Path, runs: Sequence[Run]) -> Run:

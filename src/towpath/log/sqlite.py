@@ -107,7 +107,10 @@ class SqliteLog:
                 del self._waiting[future]
 
     async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
-        """Records with position > after, in order, at most `limit`. Raises `Damaged`."""
+        """Records with position > after, in order, at most `limit`.
+
+        Raises `Damaged` where the very next one cannot be read; what lies before damage is returned first.
+        """
         found: list[Record] = []
         if partition or limit <= 0:
             return found
@@ -120,7 +123,11 @@ class SqliteLog:
                 if len(found) >= limit:
                     break
         except apsw.CorruptError as error:
-            raise Damaged(found[-1].position + 1 if found else after + 1, str(error)) from error
+            if not found:
+                raise Damaged(after + 1, str(error), None) from error
+        except Damaged:
+            if not found:
+                raise
         return found
 
     def _records(self, position: int, span: int) -> list[Record]:
@@ -129,7 +136,7 @@ class SqliteLog:
         if position in blobs:
             blobs.move_to_end(position)
             return blobs[position]
-        body = self._database.reader.execute("SELECT body FROM blob WHERE position = ?", (position,)).get
+        body = _body(self._database.reader, position, span)
         records = list(self._database.codec.decode(position, span, body).records())
         blobs[position] = records
         if len(blobs) > CACHED_BLOBS:
@@ -177,7 +184,6 @@ class SqliteLog:
         codec, gone = Codec(), 0
         while (step := await self._database.write(lambda db: trim.step(db, codec, before))) is not None:
             gone += step
-        self._blobs.clear()
         return gone
 
     async def erase(self, person: Collection[str]) -> Erased:
@@ -244,17 +250,21 @@ class SqliteStore(SqliteLog, SqliteLedger):
         `window_s`: how long a message id is known at least (at most an eighth longer). Below `reserve_bytes`
         of free disk space (see `free_bytes`) appends are refused while settlements go on. For simulations,
         `inline` needs no thread and `durable=False` leaves fsync out. Raises `TowpathError` when another
-        process owns the directory.
+        process owns the directory. After a failure nothing is open and the directory is free.
         """
         database = Database(Path(directory), inline=inline, durable=durable)
-        store = cls(
-            database,
-            clock,
-            window_s=window_s,
-            reserve_bytes=reserve_bytes,
-            free_bytes=free_bytes or _free_bytes,
-        )
-        await store.start()
+        try:
+            store = cls(
+                database,
+                clock,
+                window_s=window_s,
+                reserve_bytes=reserve_bytes,
+                free_bytes=free_bytes or _free_bytes,
+            )
+            await store.start()
+        except BaseException:
+            await database.close(lambda: None)
+            raise
         return store
 
     @classmethod
@@ -282,12 +292,20 @@ async def _concluded(pending: Pending) -> None:
     await future
 
 
+def _body(db: apsw.Connection, position: int, span: int) -> bytes:
+    """The body of a blob, read on its own so that a damaged page concerns this blob alone."""
+    try:
+        return bytes(db.execute("SELECT body FROM blob WHERE position = ?", (position,)).get)
+    except apsw.CorruptError as error:
+        raise Damaged(position, str(error), position + span - 1) from error
+
+
 def _seen(db: apsw.Connection, codec: Codec, after: int, to: int, since: float) -> Iterator[Seen]:
     """What deduplication needs of a stretch of the log; a damaged blob is passed over, ingest goes on."""
-    sql = f"SELECT position, count, body FROM blob WHERE {FROM} AND position <= ? AND received_max >= ?"  # noqa: S608
-    for position, span, body in db.execute(f"{sql} ORDER BY position", (after + 1, to, since)):
+    sql = f"SELECT position, count FROM blob WHERE {FROM} AND position <= ? AND received_max >= ?"  # noqa: S608
+    for position, span in db.execute(f"{sql} ORDER BY position", (after + 1, to, since)):
         with suppress(Damaged):
-            for record in codec.decode(position, span, body).records():
+            for record in codec.decode(position, span, _body(db, position, span)).records():
                 if after < record.position <= to:
                     yield record.position, record.envelope.received_at, record.source, record.message_id
 
@@ -302,9 +320,9 @@ def _backwards(
 ) -> list[Record]:
     """Records up to position `end`, newest first; only blobs whose bytes hold `holding` are decoded."""
     found: list[Record] = []
-    sql = "SELECT position, count, body FROM blob WHERE position <= ? ORDER BY position DESC"
-    for position, span, body in db.execute(sql, (end,)):
-        plain = codec.unpack(position, body)
+    sql = "SELECT position, count FROM blob WHERE position <= ? ORDER BY position DESC"
+    for position, span in db.execute(sql, (end,)):
+        plain = codec.unpack(position, _body(db, position, span), span)
         if holding in plain:
             records = list(codec.parse(position, span, plain).records())
             found += [record for record in reversed(records) if record.position <= end and fits(record)]

@@ -52,7 +52,11 @@ class State:
         return self._memories.of(connection)
 
     def forget_memories(self) -> None:
-        """Empty every connection's memory: its keys may be people's addresses (D10)."""
+        """Empty every connection's memory: its keys may be people's addresses (D10).
+
+        When it returns, nothing of it is left in the files. Blocks on the disk and is safe in any thread:
+        call it through `asyncio.to_thread`. Raises `TowpathError`.
+        """
         self._memories.clear()
 
     def flush(self) -> None:
@@ -61,8 +65,10 @@ class State:
 
     def close(self) -> None:
         """Write what is left and close the file."""
-        self._memories.close()
-        self._engine.dispose()
+        try:
+            self._memories.close()
+        finally:
+            self._engine.dispose()
 
 
 def _unusable(path: Path, error: OSError | DatabaseError) -> TowpathError:

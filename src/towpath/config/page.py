@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .json_schema import OTHER, SECTIONS, Schema, entry_schema, kinds_of, model_schema
 from .model import File
-from .schema import OTHER, SECTIONS, Schema, entry_schema, kinds_of, model_schema
 
 HEAD = """# towpath.yaml
 

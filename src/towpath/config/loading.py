@@ -131,9 +131,7 @@ def _destination(part: DestinationParts, file: File) -> DestinationEntry:
 
 def _rule(file: File, change: RetryChange) -> RetryRule:
     """The file's retry rule with what one destination changes."""
-    keep = change.dead_letter_keep or file.retry.dead_letter_keep or file.retention.dead_letters
     return RetryRule(
         schedule_s=seconds(change.schedule or file.retry.schedule),
         timeout_s=(change.timeout or file.retry.timeout).total_seconds(),
-        dead_letter_keep_s=keep.total_seconds(),
     )

@@ -1,0 +1,97 @@
+"""How every route answers: JSON, the token at the door, and each error with its fix; never a traceback."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..config import ConfigError
+from ..errors import TowpathError
+
+Answer: TypeAlias = Callable[[Request], Awaitable[Any]]
+Named: TypeAlias = tuple[str, str, Answer]
+"""Method, path, and what answers with the JSON body."""
+_Respond: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+UNKNOWN_PATH = "E5016"
+UNFORESEEN = "E5017"
+
+log = structlog.get_logger("towpath.api")
+
+
+class Missing(TowpathError):
+    """Nothing has this name or id."""
+
+
+def application(
+    routes: Sequence[Named], token: str | None = None, streams: Mapping[str, _Respond] | None = None
+) -> Starlette:
+    """An application of these routes; with a `token`, every request must carry it as a bearer."""
+    made = [Route(path, _guarded(_answering(answer), token), methods=[way]) for way, path, answer in routes]
+    made += [Route(path, _guarded(respond, token)) for path, respond in (streams or {}).items()]
+    return Starlette(routes=made, exception_handlers={HTTPException: _other})
+
+
+def _answering(answer: Answer) -> _Respond:
+    async def respond(request: Request) -> Response:
+        try:
+            return _json(await answer(request))
+        except Missing as error:
+            return _json(problem(error), 404)
+        except ConfigError as error:
+            return _json({**problem(error), "text": error.render()}, 422)
+        except TowpathError as error:
+            return _json(problem(error), 400)
+        except OverflowError:
+            title = "a number of the request is larger than any number here"
+            return _json(problem(TowpathError(title, code="E5012", data="Nothing was changed.")), 400)
+        except Exception as error:
+            log.exception("an admin request failed", path=request.scope["route"].path, error=repr(error))
+            return _json(problem(_unforeseen(error)), 500)
+
+    return respond
+
+
+def _unforeseen(error: Exception) -> TowpathError:
+    return TowpathError(
+        f"this failed inside towpath: {type(error).__name__}: {error}",
+        code=UNFORESEEN,
+        why="a mistake of towpath's, or of the disk below it; the server's log has the place",
+        fix="look at  towpath status  and the server's log, and try again",
+        data="What was accepted before is on disk.",
+    )
+
+
+def _guarded(respond: _Respond, token: str | None) -> _Respond:
+    async def check(request: Request) -> Response:
+        given = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+            fix = "send  Authorization: Bearer TOKEN  with admin.token of the configuration"
+            return _json(problem(TowpathError("a token is needed", code="E5010", fix=fix)), 401)
+        return await respond(request)
+
+    return check
+
+
+async def _other(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    title = "this path takes another method" if status == 405 else "the admin API has no such path or number"
+    return _json(problem(TowpathError(title, code=UNKNOWN_PATH, data="Nothing was changed.")), status)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def problem(error: TowpathError) -> dict[str, str]:
+    """Return an error as the API shows it."""
+    return {"code": error.code, "title": error.title, "why": error.why, "fix": error.fix, "data": error.data}

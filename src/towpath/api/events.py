@@ -1,0 +1,126 @@
+"""Routes of what was kept and what became of it: events, refusals, deliveries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from .. import views
+from ..app import App
+from ..inspection import held
+from ..log import Parked
+from ..message import Record
+from . import asking
+from .answering import Missing, Named
+
+PAGE = 1000
+PARKED_MAX = 1_000_000
+
+
+class Events:
+    """Answers about messages and their deliveries."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def routes(self) -> list[Named]:
+        """Method, path and answer of each."""
+        return [
+            ("GET", "/events", self.events),
+            ("GET", "/events/{name:path}", self.event),
+            ("GET", "/refusals", self.refusals),
+            ("GET", "/deliveries", self.deliveries),
+            ("GET", "/deliveries/{position:int}", self.delivery),
+            ("POST", "/deliveries/retry", self.retry),
+        ]
+
+    async def events(self, request: Request) -> Any:
+        """List the newest messages, of one source or all."""
+        most, source = asking.number(request, "limit", 20), request.query_params.get("source")
+        before = None
+        if "before" in request.query_params:
+            before = asking.number(request, "before", 0, most=2**62)
+        if source is None:
+            return [views.event(row) for row in await self._app.store.latest(most, before)]
+        return [views.event(row) for row in await self._newest_of(source, most, before)]
+
+    async def _newest_of(self, source: str, most: int, before: int | None) -> list[Record]:
+        found: list[Record] = []
+        while len(found) < most and (rows := await self._app.store.latest(PAGE, before)):
+            found += [row for row in rows if row.source == source]
+            before = rows[-1].position
+        return found[:most]
+
+    async def event(self, request: Request) -> Any:
+        """Show messages by message id, or one by position, with what became of them."""
+        name = request.path_params["name"]
+        records = await self._app.store.find(name) or await self._at(name)
+        if not records:
+            title = f"no kept event has the message id or position {name!r}"
+            raise Missing(title, code="E4401", fix="towpath events list")
+        return [
+            {**views.event(row, body=True), "deliveries": await self._trace(row.position, row.source)}
+            for row in records
+        ]
+
+    async def _at(self, name: str) -> list[Record]:
+        if not name.isdecimal() or len(name) > 18:
+            return []
+        found = await self._app.store.read(int(name) - 1, 1)
+        return [record for record in found if record.position == int(name)]
+
+    async def _trace(self, position: int, source: str = "") -> list[dict[str, Any]]:
+        store = self._app.store
+        ended = [views.done(name, row) for name, row in await store.deliveries(None, position, 100)]
+        parked = [views.waiting(name, row) for name, row in await self._parked(position)]
+        known = {line["connection"] for line in [*ended, *parked]}
+        others = [
+            line
+            for running in self._app.connections.values()
+            if running.entry.name not in known
+            for line in held(running.loop, position) or self._unread(running, position, source)
+        ]
+        return [*ended, *parked, *others]
+
+    async def _parked(self, position: int) -> list[tuple[str, Parked]]:
+        rows = await self._app.store.waiting(None, PARKED_MAX)
+        return [(name, row) for name, row in rows if row.position == position]
+
+    def _unread(self, running: Any, position: int, source: str) -> list[dict[str, Any]]:
+        """Say of a message that a connection has not come to yet, that it waits there."""
+        if source not in running.entry.sources or running.loop.cursor >= position:
+            return []
+        reason = "other deliveries are before it"
+        return [
+            {"connection": running.entry.name, "position": position, "state": "waiting", "reason": reason}
+        ]
+
+    async def refusals(self, request: Request) -> Any:
+        """List what ingest would not take."""
+        source, most = request.query_params.get("source"), asking.number(request, "limit", 20)
+        return [views.refused(row) for row in await self._app.store.refusals(source, most)]
+
+    async def deliveries(self, request: Request) -> Any:
+        """List deliveries that wait, and the newest that ended."""
+        name = await asking.connection(self._app, request.query_params.get("connection"))
+        most, store = asking.number(request, "limit", 20), self._app.store
+        return {
+            "waiting": [views.waiting(of, row) for of, row in await store.waiting(name, most)],
+            "ended": [views.done(of, row) for of, row in await store.deliveries(name, None, most)],
+        }
+
+    async def delivery(self, request: Request) -> Any:
+        """List the deliveries of one position."""
+        position = request.path_params["position"]
+        records = await self._at(str(position))
+        return await self._trace(position, records[0].source if records else "")
+
+    async def retry(self, request: Request) -> Any:
+        """Make parked deliveries due now."""
+        wanted = await asking.connection(self._app, (await asking.body(request)).get("connection") or None)
+        names = [wanted] if wanted else [row.name for row in self._app.config.connections]
+        now = self._app.clock.now()
+        hurried = {name: await self._app.store.hurry(name, now) for name in names}
+        await self._app.refresh(names)
+        return hurried

@@ -1,0 +1,326 @@
+"""The program: configuration in, running parts out: store, ingest, one delivery loop per connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from ..budget import Budget
+from ..bus import Bus
+from ..clock import Clock, SystemClock
+from ..config import Config, ConnectionEntry, DestinationEntry
+from ..deliver import DeliveryLoop
+from ..destination import Destination, Scope
+from ..errors import TowpathError
+from ..guard import GuardedTransport
+from ..http import Http, Throttle, Transport
+from ..identity import Identity
+from ..ingest import Ingest, IngestLimits
+from ..log.sqlite import SqliteStore
+from ..redaction import setting_secrets
+from ..retry import RetryPolicy
+from ..secrets import Secrets
+from ..state import State
+from ..transport import PyreqwestTransport
+from ..wiring import connection_of
+from .people import Mentions, People
+from .running import Running
+
+__all__ = ["App", "Mentions", "People", "Reloaded", "Running"]
+
+CHORES_S = 3600.0
+RESTORED_S = 5.0
+log = structlog.get_logger("towpath.app")
+
+
+class Reloaded(Struct, frozen=True):
+    """What a reload did: connections started anew, connections ended, and keys that need a restart."""
+
+    started: list[str]
+    ended: list[str]
+    needs_restart: list[str]
+
+
+class App:
+    """Everything of one data directory. Use `async with App(config) as app`.
+
+    `delivering=False` opens the stores without starting loops: what the CLI does while no server runs.
+    `reread` reads the configuration again for `reload`.
+    """
+
+    store: SqliteStore
+    state: State
+    secrets: Secrets
+    ingest: Ingest
+    people: People
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        delivering: bool = True,
+        reread: Callable[[], Config] | None = None,
+    ) -> None:
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.bus = Bus()
+        self.delivering = delivering
+        self.connections: dict[str, Running] = {}
+        self._reread = reread
+        self._budgets: dict[tuple[str, str], Budget] = {}
+        self._open_transport: Transport = PyreqwestTransport()
+        self._guarded_transport: Transport = GuardedTransport()
+        self._chores: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
+        self._needs_restart: list[str] = []
+        self._closing = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> App:
+        await self.open()
+        try:
+            if self.delivering:
+                await self.begin()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Take the data directory and open its stores. Raises `TowpathError` when it is in use or damaged."""
+        async with contextlib.AsyncExitStack() as undo:
+            await self._open(undo)
+            self._closing = undo.pop_all()
+
+    async def _open(self, undo: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        window_s, strict = config.retention.dedup.total_seconds(), config.durability == "strict"
+        undo.push_async_callback(self._open_transport.close)
+        undo.push_async_callback(self._guarded_transport.close)
+        try:
+            config.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.store = await SqliteStore.begin(
+                config.storage, self.clock, window_s=window_s, durable=strict
+            )
+        except OSError as error:
+            raise _unusable(config, error) from error
+        undo.push_async_callback(self.store.close)
+        self.state = State.open(config.storage, self.clock)
+        undo.callback(self.state.close)
+        self.secrets = Secrets.open(self.state, clock=self.clock)
+        self.identity = Identity(self.store)
+        self.people = People(
+            self.store,
+            self.state,
+            self.clock,
+            lambda: [running.loop for running in self.connections.values()],
+        )
+        await self.people.load()
+        self.ingest = self._make_ingest(config)
+        await self._connect(config)
+
+    async def begin(self) -> None:
+        """Start every connection, and the chores."""
+        if self.config.durability == "relaxed":
+            log.warning("durability is relaxed: a power cut may lose the last accepted events")
+        for entry in self.config.connections:
+            if entry.enabled:
+                self._start(self._make_running(entry, self.config))
+        self._chores = asyncio.create_task(self._do_chores())
+
+    async def halt(self) -> None:
+        """Stop delivering, within 10 seconds: calls under way end and are settled."""
+        self.bus.close()
+        if self._chores is not None:
+            self._chores.cancel()
+        await asyncio.gather(*(running.stop() for running in self.connections.values()))
+
+    async def stop(self) -> None:
+        """Stop delivering, and close everything."""
+        try:
+            await self.halt()
+        finally:
+            await self._closing.aclose()
+
+    # -- reloading -------------------------------------------------------------------------------------
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again; what changed starts anew, the rest goes on.
+
+        Raises `ConfigError` or another `TowpathError` with nothing changed.
+        """
+        if self._reread is None:
+            raise TowpathError("this program was started without a configuration file", code="E5004")
+        async with self._reloading:
+            config = await asyncio.to_thread(self._reread)
+            fresh = [
+                self._make_running(entry, config)
+                for entry in config.connections
+                if entry.enabled and not self._runs(entry, config)
+            ]
+            self._put_in_force(config)
+            await self._connect(config)
+            return await self._replace(fresh)
+
+    def _put_in_force(self, config: Config) -> None:
+        """Write keys and limits hold from the next request on (E031)."""
+        if config.server == self.config.server:
+            self.ingest.replace(_segment_sources(config))
+        else:
+            self.ingest = self._make_ingest(config)
+        self._needs_restart = _needs_restart(self.config, config)
+        self.config = config
+        log.info("configuration applied", file=str(config.file), needs_restart=self._needs_restart)
+
+    async def _replace(self, fresh: list[Running]) -> Reloaded:
+        wanted = {entry.name for entry in self.config.connections if entry.enabled}
+        changed = {running.entry.name for running in fresh}
+        leaving = [name for name in self.connections if name in changed or name not in wanted]
+        await asyncio.gather(*(self.connections.pop(name).stop() for name in leaving))
+        for running in fresh:
+            self._start(running)
+        ended = [name for name in leaving if name not in changed]
+        return Reloaded(sorted(changed), ended, self._needs_restart)
+
+    def _runs(self, entry: ConnectionEntry, config: Config) -> bool:
+        running = self.connections.get(entry.name)
+        if running is None or running.fenced:
+            return False
+        return running.entry == entry and running.destination == config.destinations[entry.destination]
+
+    async def recheck(self) -> None:
+        """Ask every destination that refused a credential again: a new one may be in force (P6)."""
+        await asyncio.gather(*(self._recheck(running) for running in list(self.connections.values())))
+
+    async def _recheck(self, running: Running) -> None:
+        deadline_s = self.clock.monotonic() + RESTORED_S
+        name = running.entry.name
+        kept = {pause.capability for pause in await self.store.pauses() if pause.connection == name}
+        # A loop that has just begun does not know yet what it was paused for.
+        while not kept <= {pause.capability for pause in running.loop.pauses.in_force}:
+            if self.clock.monotonic() > deadline_s:
+                return
+            await self.clock.sleep(0.02)
+        await running.loop.pauses.recheck()
+
+    async def refresh(self, connections: Iterable[str]) -> None:
+        """Let connections notice deliveries that became due from outside: a replay, a retry by hand."""
+        for name in connections:
+            if (running := self.connections.get(name)) is not None:
+                await running.loop.refresh()
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    async def _connect(self, config: Config) -> None:
+        for entry in config.connections:
+            await self.store.connect(entry.name, entry.sources, entry.start)
+
+    def _make_ingest(self, config: Config) -> Ingest:
+        limits = config.server.limits
+        return Ingest(
+            self.store,
+            _segment_sources(config),
+            self.clock,
+            limits=IngestLimits(event_bytes=limits.event, request_bytes=limits.request, depth=limits.depth),
+            trusted_proxies=config.server.trusted_proxies,
+            public_url=config.server.public_url or "",
+        )
+
+    def _start(self, running: Running) -> None:
+        self.connections[running.entry.name] = running
+        running.start()
+
+    def _make_running(self, entry: ConnectionEntry, config: Config) -> Running:
+        destination = config.destinations[entry.destination]
+        return Running(entry, destination, self.clock, lambda: self._make_loop(entry, destination))
+
+    def _make_loop(self, entry: ConnectionEntry, destination: DestinationEntry) -> DeliveryLoop:
+        connection = connection_of(entry, destination)
+        return DeliveryLoop(
+            connection,
+            self.store,
+            self.store,
+            self.identity,
+            self.scope(destination, connection.destination, entry.name),
+            policy=RetryPolicy(schedule_s=destination.retry.schedule_s),
+            owner=f"pid-{os.getpid()}",
+            suppressed=self.people.suppressed,
+            observe=self.bus.observe,
+        )
+
+    def scope(self, entry: DestinationEntry, destination: Destination[Any], connection: str) -> Scope:
+        """What a connection's destination may touch: its own door, on its account's budgets."""
+        http = Http(
+            self._open_transport if destination.allow_private() else self._guarded_transport,
+            self.clock,
+            headers=destination.headers(),
+            throttles=self._throttles(entry, destination),
+            timeout_s=entry.retry.timeout_s,
+            secrets=setting_secrets(entry.settings),
+        )
+        return Scope(http, self.clock, self.state.memory(connection))
+
+    def _throttles(self, entry: DestinationEntry, destination: Destination[Any]) -> Mapping[str, Throttle]:
+        budgets: dict[str, Throttle] = {}
+        for bucket, per_minute in destination.budgets().items():
+            known = self._budgets.get((entry.account, bucket))
+            if known is None or known.per_minute != per_minute:
+                known = self._budgets[entry.account, bucket] = Budget(self.clock, per_minute)
+            budgets[bucket] = known
+        return budgets
+
+    # -- chores ----------------------------------------------------------------------------------------
+
+    async def _do_chores(self) -> None:
+        while True:
+            try:
+                await self.tidy()
+            except Exception as error:
+                log.error("retention could not be applied; trying again in an hour", error=repr(error))
+            await self.clock.sleep(CHORES_S)
+
+    async def tidy(self) -> None:
+        """Drop what is past its retention (D19)."""
+        now, keep = self.clock.now(), self.config.retention
+        trimmed = await self.store.trim(now - keep.log.total_seconds())
+        pruned = await self.store.prune(now - keep.dead_letters.total_seconds())
+        if trimmed or pruned:
+            log.info("retention applied", records=trimmed, dead_letters=pruned)
+
+
+def _segment_sources(config: Config) -> dict[str, Any]:
+    return {name: entry.settings for name, entry in config.sources.items() if entry.type == "segment"}
+
+
+def _needs_restart(old: Config, new: Config) -> list[str]:
+    """Keys that changed and hold only from the next start on."""
+    fixed: dict[str, Callable[[Config], object]] = {
+        "storage": lambda config: config.storage,
+        "durability": lambda config: config.durability,
+        "admin": lambda config: (config.admin, config.socket),
+        "server.listen": lambda config: config.server.listen,
+        "server.tls": lambda config: config.server.tls,
+        "retention.dedup": lambda config: config.retention.dedup,
+    }
+    return [key for key, value in fixed.items() if value(old) != value(new)]
+
+
+def _unusable(config: Config, error: OSError) -> TowpathError:
+    return TowpathError(
+        f"the data directory {config.storage} cannot be used: {error.strerror or error}",
+        code="E5005",
+        why=f"storage of {config.file}",
+        fix="make it writable for this user, or name another directory as storage",
+        data="Nothing was read or changed.",
+    )

@@ -1,0 +1,135 @@
+"""Intake: reads the log for one connection and finds out whose each record is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from .identity import Identity, may_link
+from .lanes import Item, Lanes
+from .log import Log, Progress
+from .message import Message, Record, Unreadable, read
+from .parking import Parking
+from .settler import Settler
+
+CHUNK = 256
+BACKLOG_MAX = 4096  # rows waiting for the disk before reading waits too
+NOTHING = Progress(0, frozenset(), frozenset(), {})
+
+
+class Intake:
+    """Reads on from where the connection stood.
+
+    `enter` takes a delivery and its person, `unreadable` a record that cannot be read and why, `join` two
+    persons (old, new) who are one from here on, `full` hears that memory holds as much as it may.
+    """
+
+    def __init__(
+        self,
+        sources: Collection[str],
+        log: Log,
+        identity: Identity,
+        lanes: Lanes,
+        settler: Settler,
+        parking: Parking,
+        *,
+        enter: Callable[[Item, str], None],
+        unreadable: Callable[[Record, str], None],
+        join: Callable[[str, str], None],
+        full: Callable[[], None],
+    ) -> None:
+        self._sources = sources
+        self._log = log
+        self._identity = identity
+        self._lanes = lanes
+        self._settler = settler
+        self._parking = parking
+        self._enter = enter
+        self._unreadable = unreadable
+        self._join = join
+        self._full = full
+        self._progress = NOTHING
+        self._read = 0
+        self._horizon = 0
+        self._erased: list[tuple[int, frozenset[str]]] = []
+
+    def begin(self, progress: Progress) -> None:
+        """Start behind the cursor. What lies before the last row is read again before any row goes."""
+        self._progress = progress
+        self._read = progress.cursor
+        self._horizon = max((position for position, _ in progress.settled | progress.parked), default=0)
+        self._parking.loadable = self._horizon <= self._read
+
+    async def run(self) -> None:
+        """Read for ever, as memory and the disk allow."""
+        while True:
+            await self._lanes.room.wait()
+            if self._settler.backlog > BACKLOG_MAX:
+                await self._settler.flush()
+            last = self._log.last()
+            records = await self._log.read(self._read, CHUNK)
+            for record in records:
+                await self._take(record)
+                self._read = record.position
+            if not records:
+                self._read = max(self._read, last)  # what is missing up to there was erased
+            self._settler.read_to(self._read)
+            self._caught_up()
+            if self._lanes.full:
+                self._full()
+            if not records:
+                await self._log.wait(self._read)
+
+    def forget(self, ids: frozenset[str]) -> None:
+        """A person was erased: what was read of it before does not enter any more."""
+        self._erased = [(last, known) for last, known in self._erased if last > self._read]
+        self._erased.append((self._log.last(), ids))
+
+    @property
+    def _catching_up(self) -> bool:
+        return not self._parking.loadable
+
+    def _caught_up(self) -> None:
+        if self._catching_up and self._read >= self._horizon:
+            self._progress = NOTHING
+            self._parking.loadable = True
+            self._parking.open_due()
+
+    async def _take(self, record: Record) -> None:
+        mine = record.source in self._sources and not (self._catching_up and self._is_known(record))
+        if not mine and not may_link(record):
+            return
+        try:
+            message = read(record)
+        except Unreadable as error:
+            if mine:
+                self._settler.cursor.opened(record.position)
+                self._unreadable(record, str(error))
+            return
+        if self._is_erased(record, message):
+            return
+        place = await self._identity.place(message, record.position)
+        person = await self._lane_name(place.person, record.position) if self._catching_up else place.person
+        for old, new in place.merges:
+            self._join(old, new)
+        if mine and not self._is_erased(record, message):
+            self._settler.cursor.opened(record.position)
+            self._enter(Item(record, message, None), person)
+
+    def _is_known(self, record: Record) -> bool:
+        """Whether a record read again has ended already, or is a row."""
+        key = (record.position, 0)
+        return key in self._progress.settled or key in self._progress.parked
+
+    async def _lane_name(self, person: str, position: int) -> str:
+        """Where a record read again belongs: its rows may have been joined to another person's already."""
+        for name in [person, *await self._identity.successors(person, position)]:
+            lane = self._lanes.find(name)
+            if lane is not None and lane.rows:
+                return name
+        return person
+
+    def _is_erased(self, record: Record, message: Message) -> bool:
+        item = Item(record, message, None) if self._erased else None
+        return item is not None and any(
+            record.position <= last and item.concerns(ids) for last, ids in self._erased
+        )

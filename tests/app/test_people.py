@@ -1,0 +1,103 @@
+"""People: suppressed and erased by their exact ids, counted beforehand, in every store here."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from towpath.sandbox.serve import sandbox
+
+from .support import HOOK, RATE, ask, delivered, hub, send, track, until, world, write
+
+
+@pytest.mark.spec("E027", "D10")
+async def test_suppressed_people_are_taken_in_and_not_delivered(tmp_path: Path) -> None:
+    async with world(tmp_path, HOOK) as (running, box, file):
+        await ask(file, "POST", "/people/suppress", {"ids": ["u1", "a1"]})
+        calls = [track("u1"), {"type": "track", "anonymousId": "a1", "event": "X"}, track("u2")]
+        assert (await send(running.address, *calls))[0] == 200
+        balance = await delivered(file, recount=True)
+        assert (balance["delivered"], balance["skipped"]) == (1, {"suppressed": 2})
+        assert (await ask(file, "GET", "/people/u1"))["suppressed"] is True
+        await ask(file, "POST", "/people/unsuppress", {"ids": ["u1"]})
+        await send(running.address, track("u1"))
+        assert (await delivered(file))["delivered"] == 2
+        assert len(box.webhook.received) == 2
+
+
+@pytest.mark.spec("D10", "D15")
+async def test_an_erase_counts_first_and_removes_exactly_these_ids(tmp_path: Path) -> None:
+    async with world(tmp_path, HOOK) as (running, box, file):
+        box.webhook.faults.add("status", status=400, person="gone")
+        box.webhook.faults.add("status", status=503, person="waits")
+        link = {"type": "identify", "userId": "gone", "anonymousId": "shared"}
+        calls = [track("gone", "One"), link, {"type": "track", "anonymousId": "shared", "event": "Two"}]
+        await send(running.address, *calls, track("waits"), track("stays"))
+        await until(lambda: len(running.app.connections["hook"].loop.lanes) == 1)
+
+        async def dead() -> bool:
+            return len(await ask(file, "GET", "/dlq")) == 2
+
+        await until(dead)
+        counted = await ask(file, "POST", "/people/mentions", {"ids": ["gone", "waits", "nobody"]})
+        found = {row["id"]: (row["records"], row["dead"]) for row in counted}
+        assert found == {"gone": (2, 2), "nobody": (0, 0), "waits": (1, 0)}
+        said = await ask(file, "POST", "/people/erase", {"ids": ["gone", "waits"]})
+        assert (said["ids"], said["records"]) == (["gone", "waits"], 3)
+        assert set(said["destinations"]) == {"hook"}
+        assert "not erased there" in said["destinations"]["hook"]
+        box.webhook.faults.clear()
+        assert await ask(file, "GET", "/dlq") == []
+        balance = await delivered(file, recount=True)
+        assert (balance["erased"], balance["waiting"], balance["difference"]) == (1, 0, 0)
+        # The device was linked to them, and is another id: what names only it stays (D15).
+        left = await ask(file, "GET", "/events")
+        assert {(row["user_id"], row["anonymous_id"]) for row in left} == {("stays", None), (None, "shared")}
+
+
+@pytest.mark.spec("D10")
+async def test_while_a_person_is_erased_nothing_of_theirs_starts(tmp_path: Path) -> None:
+    async with world(tmp_path, HOOK) as (running, box, file):
+        box.webhook.faults.add("delay", delay_s=0.5, count=1)
+        await send(running.address, track("gone", "One"))
+        await until(lambda: box.webhook.faults.met.get("delay") == 1)
+        erasing = asyncio.create_task(ask(file, "POST", "/people/erase", {"ids": ["gone"]}))
+        await until(lambda: running.app.people._erasing)
+        await send(running.address, track("gone", "Two"), track("other", "Three"))
+        await erasing
+        balance = await delivered(file, recount=True)
+        assert balance["difference"] == 0
+        sent = [item.json() for item in box.webhook.received]
+        assert sorted(item["event"] for item in sent) == ["One", "Three"]
+        # After the erase the person is like any other.
+        await send(running.address, track("gone", "Four"))
+        await until(lambda: len(box.webhook.received) == 3)
+
+
+@pytest.mark.spec("D10")
+async def test_an_erase_forgets_what_a_destination_remembers(tmp_path: Path) -> None:
+    async with world(tmp_path) as (running, box, file):
+        call = {"type": "identify", "userId": "gone", "traits": {"email": "gone@example.com"}}
+        await send(running.address, call)
+        await delivered(file)
+        first = len(box.kustomer.requests)
+        await send(running.address, call)
+        await delivered(file)
+        remembered = len(box.kustomer.requests) - first
+        await ask(file, "POST", "/people/erase", {"ids": ["gone"]})
+        await send(running.address, call)
+        await delivered(file)
+        assert len(box.kustomer.requests) - first - remembered > remembered
+
+
+async def test_people_can_be_erased_while_no_server_runs(tmp_path: Path) -> None:
+    async with sandbox(requests_per_minute=RATE) as box:
+        file = write(tmp_path, box, HOOK)
+        async with hub(file) as running:
+            await send(running.address, track("gone"), track("stays"))
+            await delivered(file)
+        said = await ask(file, "POST", "/people/erase", {"ids": ["gone"]})
+        assert said["records"] == 1
+        assert [row["user_id"] for row in await ask(file, "GET", "/events")] == ["stays"]
