@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -76,7 +75,9 @@ class Plain(Destination[Settings]):
         return [Check("nothing", ok=True)]
 
 
-async def answer(scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]) -> None:
+async def answer(
+    scope: dict[str, Any], receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Any]
+) -> None:
     """Read the body and say yes."""
     while (await receive()).get("more_body"):
         pass
@@ -110,7 +111,8 @@ async def fill(store: SqliteStore, messages: int, persons: int) -> None:
     for start in range(0, messages, 100):
         numbers = range(start, min(start + 100, messages))
         entries = [
-            Entry(f"{n:032x}", (EVENT % (f"{n:032x}", chance.randrange(persons), n)).encode()) for n in numbers
+            Entry(f"{n:032x}", (EVENT % (f"{n:032x}", chance.randrange(persons), n)).encode())
+            for n in numbers
         ]
         await store.append([Group(Envelope("web", time.time()), entries)])
 

@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "health",
         "identity",
         "ingest",
+        "intake",
         "jobs",
         "lanes",
         "outage",

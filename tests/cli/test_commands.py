@@ -218,6 +218,20 @@ def test_without_a_server_commands_work_on_the_data(shell: Shell, tmp_path: Path
         assert (said.code, "towpath run" in said.err) == (5, True)
 
 
+@pytest.mark.spec("D19")
+def test_a_connection_taken_out_is_named_and_dropped(shell: Shell, tmp_path: Path) -> None:
+    file = offline(tmp_path)
+    assert shell("connections", "list", "--json").json()[0]["configured"] is True
+    refused = shell("connections", "drop", "hook", "--yes")
+    assert (refused.code, "E4407" in refused.err) == (1, True)
+    file.write_text(file.read_text().replace("start: earliest}", "start: earliest, name: other}"))
+    rows = shell("connections", "list", "--json").json()
+    assert [(row["name"], row["configured"]) for row in rows] == [("hook", False), ("other", True)]
+    assert shell("connections", "drop", "hook", "--yes", "--json").json() == {"dropped": "hook"}
+    assert "E4408" in shell("connections", "drop", "hook", "--yes").err
+    assert [row["name"] for row in shell("connections", "list", "--json").json()] == ["other"]
+
+
 def test_a_server_is_found_although_this_shell_lacks_its_variables(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

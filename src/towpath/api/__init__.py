@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 
 from ..app import App
 from .answering import application
+from .connections import Connections
 from .destinations import Destinations
 from .events import Events
 from .letters import Letters
@@ -20,6 +21,6 @@ def admin(app: App, token: str | None = None) -> Starlette:
     """The admin application. With a `token`, every request must carry it as a bearer."""
     program = Program(app)
     secrets = SecretRoutes(app.secrets, program.apply)
-    groups = (program, Events(app), Letters(app), Destinations(app), Persons(app), secrets)
+    groups = (program, Events(app), Letters(app), Destinations(app), Connections(app), Persons(app), secrets)
     routes = [route for group in groups for route in group.routes()]
     return application(routes, token, streams={"/listen": program.listen})

@@ -137,7 +137,18 @@ class App:
         for entry in self.config.connections:
             if entry.enabled:
                 self._start(self._make_running(entry, self.config))
+        await self._warn_of_leftovers()
         self._chores = asyncio.create_task(self._do_chores())
+
+    async def _warn_of_leftovers(self) -> None:
+        """Name connections that the file no longer has: they hold their records, and the disk, for ever."""
+        configured = {entry.name for entry in self.config.connections}
+        for row in await self.store.balance():
+            if row.connection not in configured:
+                log.warning(
+                    "not in the configuration any more: its records are kept until it is dropped",
+                    connection=row.connection, waiting=row.waiting, fix="towpath connections drop",
+                )  # fmt: skip
 
     async def halt(self) -> None:
         """Stop delivering, within 10 seconds: calls under way end and are settled."""

@@ -99,7 +99,7 @@ class People:
             erased = await self._store.erase(ids)
             for loop in self._loops():
                 loop.forget(ids)
-            self._state.forget_memories()
+            await asyncio.to_thread(self._state.forget_memories)
         finally:
             self._erasing -= ids
         return {"records": erased.records, "copies": erased.copies}

@@ -41,6 +41,7 @@ for group, name in (
     (data.dlq, "dlq"),
     (data.people, "people"),
     (operate.destinations, "destinations"),
+    (operate.connections, "connections"),
     (operate.connectors, "connectors"),
     (operate.secrets, "secrets"),
     (operate.audit, "audit"),

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from .client import Client, path
-from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from .output import FAILURE, PARTIAL, WrongUse, say, show_fields, show_json, show_rows
+from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, YesOption
+from .output import FAILURE, PARTIAL, WrongUse, confirm, say, show_fields, show_json, show_rows
 
 destinations = typer.Typer(no_args_is_help=True, help="Where messages go: list, test, pause, resume.")
 connectors = typer.Typer(no_args_is_help=True, help="Every source and destination by its unique name.")
+connections = typer.Typer(no_args_is_help=True, help="Which source feeds which destination.")
 secrets = typer.Typer(
     no_args_is_help=True, help="Encrypted secrets, used as ${secret:name} in the configuration."
 )
@@ -63,6 +64,25 @@ def pause_destination(
 def resume_destination(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Deliver again."""
     show_fields(Client(config).post(path("destinations", name, "resume")), as_json=json)
+
+
+@connections.command("list")
+def list_connections(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
+    """Show connections and what waits on them, also those that the configuration no longer has."""
+    rows = Client(config).get("/connections")
+    show_rows(rows, ["name", "configured", "waiting", "dead"], "no connections", as_json=json)
+
+
+@connections.command("drop")
+def drop_connection(
+    name: Annotated[str, typer.Argument(help="A connection that the configuration no longer has.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Forget a connection for good: what waits on it is not delivered, its dead letters go."""
+    confirm(f"Forget everything about the connection {name}?", yes=yes)
+    show_fields(Client(config).call("DELETE", path("connections", name)), as_json=json)
 
 
 @connectors.command("list")
@@ -130,7 +150,7 @@ def delete_secret(
 
 @secrets.command("rekey")
 def rekey_secrets(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Seal every secret anew with a fresh key, and forget the old key."""
+    """Seal every secret anew with a fresh key; the key file keeps the old one for other data directories."""
     show_fields(Client(config).post("/secrets/rekey"), as_json=json)
 
 

@@ -106,7 +106,7 @@ def _digest(key: bytes) -> bytes:
 def _shared(first: str, second: str) -> TowpathError:
     return TowpathError(
         f"sources {first} and {second} share a write key",
-        code="E2101",
+        code="E2114",
         why="a write key decides which source an event belongs to",
         fix=f"give {second} a write key of its own",
         data="nothing changed; the sources in force stay in force",
