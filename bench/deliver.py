@@ -1,4 +1,4 @@
-"""Deliveries per second of one connection: log on disk → lanes → one request each → settlement rows. About 15 s.
+"""Deliveries per second of one connection: log on disk → lanes → one request each → settled. About 15 s.
 
 The receiver is a thin server in a process of its own. Checks that every person's order was kept.
 Run: python bench/deliver.py [--messages 20000] [--persons 2500] [--rounds 3] [--profile]
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import pstats
 import socket
@@ -89,7 +90,7 @@ def serve(descriptor: int) -> None:
     """Be the receiver on a listening socket handed down."""
     import uvicorn
 
-    config = uvicorn.Config(answer, log_level="error", lifespan="off", loop="uvloop", http="httptools")  # type: ignore[arg-type]
+    config = uvicorn.Config(answer, log_level="error", lifespan="off", loop="uvloop", http="httptools")
     uvicorn.Server(config).run([socket.socket(fileno=descriptor)])
 
 
@@ -158,11 +159,13 @@ def main() -> int:
     if options.serve is not None:
         serve(options.serve)
         return 0
+    gc.set_threshold(50_000, 20, 50)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     best, profile = 0.0, cProfile.Profile()
     with receiver() as url:
         for _ in range(options.rounds):
             seen.clear()
+            gc.collect()
             with tempfile.TemporaryDirectory() as directory:
                 work = deliver(url, Path(directory), options.messages, options.persons)
                 if options.profile:

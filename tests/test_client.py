@@ -311,13 +311,15 @@ def test_parent_and_child_of_a_fork_both_send_their_own(hub: Hub, port: int) -> 
 @pytest.mark.spec("E040")
 def test_a_fork_while_an_answer_is_awaited(hub: Hub, port: int) -> None:
     script = """
-import socket
+import socket, time
 silent = socket.create_server(("127.0.0.1", 0))
 client._wire._connection.port = silent.getsockname()[1]
 client.track("u1", "on its way")
 threading.Thread(target=client.flush, args=(0.01,)).start()
 asked = silent.accept()[0]
-asked.recv(10)
+asked.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 9\\r\\n\\r\\n")
+while client._wire._connection._HTTPConnection__response is None:
+    time.sleep(0.001)
 child = os.fork()
 if not child:
     signal.alarm(20)

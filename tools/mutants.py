@@ -4,6 +4,7 @@ Each mutant runs in a pytest of its own, with this module as the plugin that bre
 survives is a rule no test guards; the exit code is then 1.
 """
 
+# ruff: noqa: SLF001 - breaking what is inside is what a mutant is for
 from __future__ import annotations
 
 import os
@@ -20,7 +21,12 @@ ROOT = Path(__file__).parent.parent
 VARIABLE = "TOWPATH_MUTANT"
 SIMULATION = ("tests/simulation",)
 UNITS = ("tests/deliver",)
-SEEDS = "12"
+SEEDS = "60"
+
+
+def put(owner: object, name: str, value: object) -> None:
+    """Replace a part of the running code."""
+    setattr(owner, name, value)
 
 
 def order_off() -> None:
@@ -30,14 +36,14 @@ def order_off() -> None:
     async def person(self: Identity, message: Any, position: int) -> str:
         return f"{position}"
 
-    Identity.person = person  # type: ignore[method-assign]
+    put(Identity, "person", person)
 
 
 def settle_before_next_off() -> None:
     """The next one starts before the end of the one before is on disk."""
     from towpath.settler import Settler
 
-    Settler.release_after = lambda self, lane: self._release([lane])  # type: ignore[method-assign]
+    put(Settler, "release_after", lambda self, lane: self._release([lane]))
 
 
 def fence_off() -> None:
@@ -55,15 +61,15 @@ def fence_off() -> None:
     async def never(self: object) -> None:
         return None
 
-    Ends.settle = unfenced  # type: ignore[method-assign]
-    deliver.DeliveryLoop._renewing = never  # type: ignore[method-assign]
+    put(Ends, "settle", unfenced)
+    put(deliver.DeliveryLoop, "_renewing", never)
 
 
 def lease_ignored() -> None:
     """Calls start however old the lease is."""
     from towpath.dispatch import Dispatch
 
-    Dispatch.allow_until = lambda self, until_s: setattr(self, "_allowed_until_s", float("inf"))  # type: ignore[method-assign,assignment]
+    put(Dispatch, "allow_until", lambda self, until_s: setattr(self, "_allowed_until_s", float("inf")))
 
 
 def dedup_off() -> None:
@@ -86,21 +92,21 @@ def dedup_off() -> None:
         ]
         return await append(self, fresh, *rest)
 
-    SqliteStore.append = renamed  # type: ignore[method-assign]
+    put(SqliteStore, "append", renamed)
 
 
 def retry_dropped() -> None:
     """The first failure is the last."""
     from towpath.retry import RetryPolicy
 
-    RetryPolicy.delay_s = lambda self, tried, now, *, alone, chance: None  # type: ignore[method-assign,assignment]
+    put(RetryPolicy, "delay_s", lambda self, tried, now, *, alone, chance: None)
 
 
 def retry_forever() -> None:
     """Nothing is ever given up."""
     from towpath.retry import RetryPolicy
 
-    RetryPolicy._spent = lambda self, tried, now, *, alone: False  # type: ignore[method-assign,assignment]
+    put(RetryPolicy, "_spent", lambda self, tried, now, *, alone: False)
 
 
 def jitter_wild() -> None:
@@ -112,7 +118,7 @@ def jitter_wild() -> None:
     def wild(self: RetryPolicy, tried: Any, now: float, *, alone: bool, chance: float) -> float | None:
         return delay(self, tried, now, alone=alone, chance=chance * 5)
 
-    RetryPolicy.delay_s = wild  # type: ignore[method-assign]
+    put(RetryPolicy, "delay_s", wild)
 
 
 def dead_reopened() -> None:
@@ -129,21 +135,21 @@ def dead_reopened() -> None:
             outcome = Retry("once more")
         conclude(self, parcel, outcome)
 
-    DeliveryLoop._conclude = reopen  # type: ignore[method-assign]
+    put(DeliveryLoop, "_conclude", reopen)
 
 
 def link_merge_off() -> None:
     """A link does not join what waits."""
     from towpath.deliver import DeliveryLoop
 
-    DeliveryLoop._join = lambda self, old, new: None  # type: ignore[method-assign,assignment]
+    put(DeliveryLoop, "_join", lambda self, old, new: None)
 
 
 def rows_not_renamed() -> None:
     """A link joins memory, not rows."""
     from towpath.settler import Settler
 
-    Settler.merge = lambda self, old, new: None  # type: ignore[method-assign,assignment]
+    put(Settler, "merge", lambda self, old, new: None)
 
 
 def moved_phone_joins() -> None:
@@ -157,7 +163,7 @@ def moved_phone_joins() -> None:
         await self._link(owner, position, target)
         return (owner, target), ""
 
-    Identity._join = join  # type: ignore[method-assign]
+    put(Identity, "_join", join)
 
 
 def follower_rule_off() -> None:
@@ -165,14 +171,14 @@ def follower_rule_off() -> None:
     from towpath.lanes import Item
 
     tried = Item.tried
-    Item.tried = lambda self: msgspec.structs.replace(tried(self), follower=False)  # type: ignore[method-assign]
+    put(Item, "tried", lambda self: msgspec.structs.replace(tried(self), follower=False))
 
 
 def short_budget_off() -> None:
     """A poison message has the long schedule."""
     from towpath.health import Health
 
-    Health.healthy_within = lambda self, span_s, now: False  # type: ignore[method-assign,assignment]
+    put(Health, "healthy_within", lambda self, span_s, now: False)
 
 
 def pause_dropped() -> None:
@@ -186,7 +192,7 @@ def pause_dropped() -> None:
         self._in_force.pop(capability, None)
         return pauses.Verdict.ACCEPTED
 
-    pauses.Pauses.confirm = accept  # type: ignore[method-assign]
+    put(pauses.Pauses, "confirm", accept)
 
 
 def stall_off() -> None:
@@ -196,7 +202,7 @@ def stall_off() -> None:
     def failed(self: Health, person: str, now: float) -> bool:
         return False
 
-    Health.failed = failed  # type: ignore[method-assign]
+    put(Health, "failed", failed)
 
 
 def catch_up_off() -> None:
@@ -211,22 +217,22 @@ def catch_up_off() -> None:
         self._caught_up()
         self._progress = progress
 
-    Intake.begin = hasty  # type: ignore[method-assign]
-    Intake._catching_up = property(lambda self: True)  # type: ignore[assignment,misc]
+    put(Intake, "begin", hasty)
+    put(Intake, "_catching_up", property(lambda self: True))
 
 
 def settled_forgotten() -> None:
     """After a restart what ended beyond the cursor is sent again."""
     from towpath.intake import Intake
 
-    Intake._is_known = lambda self, record: False  # type: ignore[method-assign,assignment]
+    put(Intake, "_is_known", lambda self, record: False)
 
 
 def cursor_hasty() -> None:
     """The cursor passes what is still in memory."""
     from towpath.lanes import Cursor
 
-    Cursor.advance = lambda self: self._read  # type: ignore[method-assign]
+    put(Cursor, "advance", lambda self: self._read)
 
 
 def ticket_ignored() -> None:
@@ -238,7 +244,7 @@ def ticket_ignored() -> None:
     async def believe(self: Parking, lane: Any, ticket: int, *, early: bool) -> None:
         await load(self, lane, lane.ticket, early=early)
 
-    Parking.load = believe  # type: ignore[method-assign]
+    put(Parking, "load", believe)
 
 
 def stored_ignored() -> None:
@@ -259,7 +265,7 @@ def stored_ignored() -> None:
         await load(self, lane, ticket, early=early)
         self._proceed = proceed
 
-    Parking.load = forget  # type: ignore[method-assign]
+    put(Parking, "load", forget)
 
 
 def stop_forgets() -> None:
@@ -269,7 +275,7 @@ def stop_forgets() -> None:
     async def nothing(self: Settler) -> None:
         return None
 
-    Settler.finish = nothing  # type: ignore[method-assign]
+    put(Settler, "finish", nothing)
 
 
 def merge_across_events() -> None:
@@ -282,7 +288,7 @@ def merge_across_events() -> None:
         lane.items = type(lane.items)(sorted(lane.items, key=lambda item: item.message.type != "identify"))
         return pack(self, lane, payload)
 
-    Dispatch._pack = reach  # type: ignore[method-assign]
+    put(Dispatch, "_pack", reach)
 
 
 def throttle_counts() -> None:
@@ -295,14 +301,14 @@ def throttle_counts() -> None:
         parcel.items[0].attempts += outcome.throttled
         failed(self, parcel, outcome)
 
-    DeliveryLoop._failed = count  # type: ignore[method-assign]
+    put(DeliveryLoop, "_failed", count)
 
 
 def bisection_off() -> None:
     """A batch refused as a whole is rejected as a whole."""
     from towpath import courier
 
-    courier._refuses_a_batch = lambda outcome: False
+    put(courier, "_refuses_a_batch", lambda outcome: False)
 
 
 MUTANTS: Mapping[str, tuple[Callable[[], None], tuple[str, ...]]] = {
@@ -312,19 +318,19 @@ MUTANTS: Mapping[str, tuple[Callable[[], None], tuple[str, ...]]] = {
             order_off,
             settle_before_next_off,
             fence_off,
-            lease_ignored,
             dedup_off,
             retry_dropped,
             dead_reopened,
             link_merge_off,
             rows_not_renamed,
-            pause_dropped,
-            catch_up_off,
             settled_forgotten,
             cursor_hasty,
             ticket_ignored,
         ),
         UNITS: (
+            pause_dropped,
+            lease_ignored,
+            catch_up_off,
             retry_forever,
             jitter_wild,
             moved_phone_joins,

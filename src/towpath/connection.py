@@ -1,4 +1,4 @@
-"""Connection: a source joined to a destination; `payload` is the one path preview, dry run and delivery all take."""
+"""Connection: a source joined to a destination; `payload` is the one path preview and delivery take."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Connection(Struct, frozen=True, kw_only=True):
             return Skipped("filtered", f"this connection takes only {', '.join(sorted(self.only))}")
         if self.events and message.type == "track" and message.event not in self.events:
             return Skipped("filtered", f"this connection does not take the event {message.event!r}")
-        if not self._switched_on(message.integrations):
+        if not self._switched_on(message):
             return Skipped("filtered", "the message's `integrations` switch this destination off")
         return untrusted(message)
 
@@ -54,12 +54,11 @@ class Connection(Struct, frozen=True, kw_only=True):
             return None
         return Skipped("stale", f"older than {limit:g} s")
 
-    def _switched_on(self, switch: Mapping[str, Any] | bool | None) -> bool:
+    def _switched_on(self, message: Message) -> bool:
         """Read Segment's `integrations`: names in any case; `All` is the default of the unnamed (E025)."""
-        if switch is None or switch is True:
-            return True
-        if switch is False:
-            return False
+        switch = message.integrations
+        if switch is None or isinstance(switch, bool):
+            return switch is not False
         chosen = {name.lower(): value for name, value in switch.items()}
         names = (self.destination_name.lower(), self.destination.name.lower())
         named = next((chosen[name] for name in names if name in chosen), chosen.get("all", True))

@@ -153,6 +153,8 @@ class Dispatch:
                 if not lane.flights:
                     self._block(lane, found.capability)
                 break
+            if lane.flights and found.capability != load.parcels[-1].payload.capability:
+                break  # a refused credential would be judged apart for parts of one run
             if not load.fits(found):
                 return bool(lane.flights)
             load.add(self._pack(lane, found))

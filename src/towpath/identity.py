@@ -90,10 +90,12 @@ class Identity:
             seen.add(owner)
             identifier = owner
 
-    async def successors(self, person: str, position: int) -> list[str]:
-        """Whom this person's history was joined to after a position, nearest first."""
+    async def successors(self, person: str, after: int, until: int) -> list[str]:
+        """Whom this person's history was joined to between two positions, nearest first."""
         found: list[str] = []
-        while (joined := _first_after(await self._links(person), position)) and joined not in found:
+        while joined := _first_between(await self._links(person), after, until):
+            if joined in found:
+                break
             found.append(joined)
             person = joined
         return found
@@ -165,8 +167,5 @@ def _as_of(links: Links, position: int) -> str:
     return ""
 
 
-def _first_after(links: Links, position: int) -> str:
-    for made_at, person in links:
-        if made_at > position:
-            return person
-    return ""
+def _first_between(links: Links, after: int, until: int) -> str:
+    return next((person for made_at, person in links if after < made_at <= until), "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from .identity import Identity, may_link
 from .lanes import Item, Lanes
@@ -50,6 +50,7 @@ class Intake:
         self._progress = NOTHING
         self._read = 0
         self._horizon = 0
+        self._joined_until = 0
         self._erased: list[tuple[int, frozenset[str]]] = []
 
     def begin(self, progress: Progress) -> None:
@@ -58,6 +59,7 @@ class Intake:
         self._read = progress.cursor
         self._horizon = max((position for position, _ in progress.settled | progress.parked), default=0)
         self._parking.loadable = self._horizon <= self._read
+        self._joined_until = self._log.last() if progress.waiting else 0
 
     async def run(self) -> None:
         """Read for ever, as memory and the disk allow."""
@@ -108,25 +110,23 @@ class Intake:
         if self._is_erased(record, message):
             return
         place = await self._identity.place(message, record.position)
-        person = await self._lane_name(place.person, record.position) if self._catching_up else place.person
+        names = [place.person]
+        if record.position <= self._joined_until:
+            names += await self._identity.successors(place.person, record.position, self._joined_until)
         for old, new in place.merges:
             self._join(old, new)
         if mine and not self._is_erased(record, message):
             self._settler.cursor.opened(record.position)
-            self._enter(Item(record, message, None), person)
+            self._enter(Item(record, message, None), self._lane_name(names))
 
     def _is_known(self, record: Record) -> bool:
         """Whether a record read again has ended already, or is a row."""
         key = (record.position, 0)
         return key in self._progress.settled or key in self._progress.parked
 
-    async def _lane_name(self, person: str, position: int) -> str:
+    def _lane_name(self, names: Sequence[str]) -> str:
         """Where a record read again belongs: its rows may have been joined to another person's already."""
-        for name in [person, *await self._identity.successors(person, position)]:
-            lane = self._lanes.find(name)
-            if lane is not None and lane.rows:
-                return name
-        return person
+        return next((name for name in names if self._lanes.find(name) is not None), names[0])
 
     def _is_erased(self, record: Record, message: Message) -> bool:
         item = Item(record, message, None) if self._erased else None

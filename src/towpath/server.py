@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,7 @@ def unix(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
+        _make_private(path.parent)
         path.unlink(missing_ok=True)
         made.bind(str(path))
         made.listen(128)
@@ -126,6 +129,17 @@ def unix(path: Path) -> socket.socket:
     finally:
         os.umask(before)
     return made
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory for sockets where there is none. Raises `OSError` when others could use it."""
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        directory.chmod(0o700)  # the caller's umask may have taken more
+    status = directory.stat()
+    open_to_all = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (os.getuid(), 0) or open_to_all:
+        raise PermissionError(errno.EPERM, "its directory belongs to somebody else")
 
 
 async def exchange(

@@ -109,7 +109,7 @@ def test_certificates_are_found_from_the_file_and_must_exist(
 
 
 def test_a_socket_path_the_system_cannot_take_is_refused(refused: Refuse) -> None:
-    error = refused(TOOL + f"storage: /{'x' * 120}\n")
+    error = refused(TOOL + f"admin: {{socket: /{'x' * 120}}}\n")
     assert "admin.socket" in error.problems[0].hint
 
 

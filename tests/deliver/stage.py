@@ -1,4 +1,4 @@
-"""A stage for one connection: the real store inline, virtual time, and a vendor that answers as a test says."""
+"""A stage for one connection: the real store, virtual time, and a vendor that answers as a test says."""
 
 from __future__ import annotations
 

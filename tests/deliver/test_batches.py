@@ -151,10 +151,9 @@ async def test_a_run_whose_first_item_fails_waits_as_a_whole(stage: MakeStage) -
 async def test_a_run_cut_by_bisection_does_not_overtake_its_own_failing_half(stage: MakeStage) -> None:
     s = stage()
     s.vendor.bounds = Limits(batch=4, in_flight=1, ordered_batch=True)
-    early = lambda: s.clock.monotonic() < 1  # noqa: E731
 
     def batch(messages: Sequence[Message]) -> Outcome | None:
-        if not early():
+        if s.clock.monotonic() >= 1:
             return None
         return Rejected("413", 413) if len(messages) == 4 else DOWN
 
@@ -248,7 +247,7 @@ async def test_a_refused_merged_call_falls_apart_before_anything_is_rejected(sta
         if any(message.message_id == "i2" for message in payload.data):
             s.vendor._raise(Rejected("422: i2 is bad", 422))
 
-    s.vendor.deliver = deliver  # type: ignore[method-assign,assignment]
+    s.vendor.deliver = deliver  # type: ignore[method-assign]
     await s.open()
     for name in ("i1", "i2", "i3"):
         await s.identify(name, "ann")

@@ -146,6 +146,30 @@ async def test_an_end_that_arrives_after_the_fence_changes_nothing(stage: MakeSt
 
 
 @virtual
+async def test_no_call_starts_that_could_outlast_a_lease_that_is_not_renewed(stage: MakeStage) -> None:
+    s = stage()
+    await s.start()
+    await s.pass_s(1)
+    lease, failing = s.store.lease, [True]
+
+    async def lease_or_fail(connection: str, owner: str, ttl_s: float, partition: int = 0) -> object:
+        if failing:
+            raise OSError("unreachable")
+        return await lease(connection, owner, ttl_s, partition)
+
+    s.store.lease = lease_or_fail  # type: ignore[method-assign,assignment]
+    await s.send("early")
+    await s.pass_s(30)
+    await s.send("late")
+    await s.pass_s(300)
+    assert s.vendor.order() == ["early"]
+    failing.clear()
+    await s.drained()
+    assert s.vendor.order() == ["early", "late"]
+    await s.stop()
+
+
+@virtual
 async def test_two_loops_do_not_run_at_once(stage: MakeStage) -> None:
     s = stage()
     s.vendor.delay_s = lambda _: 30.0
@@ -281,9 +305,10 @@ async def test_the_cursor_is_saved_at_a_stop_and_passes_what_is_not_ours(stage: 
     s = stage()
     s.vendor.answer = lambda m: Rejected("400", 400)
     await s.start()
+    await s.send("a")
+    await s.pass_s(1)
     for n in range(30):
         await s.append({"type": "track", "messageId": f"x{n}", "userId": "u"}, source="other")
-    await s.send("a")
     await s.pass_s(1)
     await s.stop()
     await s.open()

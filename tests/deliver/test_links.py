@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from towpath.destination import Check
 from towpath.identity import Identity
 from towpath.message import Message, Trust
 from towpath.outcome import Paused
-from towpath.destination import Check
 from towpath.testing.loop import virtual
 
 from .conftest import MakeStage
@@ -50,7 +50,7 @@ async def test_a_link_joins_what_is_on_the_way(stage: MakeStage) -> None:
     await history(s)
     await s.drained()
     assert_joined(s.vendor.order())
-    ended = dict((name, at) for at, name in s.vendor.ended)
+    ended = {name: at for at, name in s.vendor.ended}
     assert s.vendor.attempts("link")[0] >= max(ended["a2"], ended["u1"])
     await s.stop()
 
@@ -123,7 +123,7 @@ async def test_a_link_joins_rows_and_memory_over_a_crash(stage: MakeStage) -> No
     await s.start()
     await s.drained()
     assert_joined(s.vendor.order())
-    ended = dict((name, at) for at, name in s.vendor.ended)
+    ended = {name: at for at, name in s.vendor.ended}
     assert s.vendor.attempts("link")[0] >= ended["u1"]
     await s.stop()
 

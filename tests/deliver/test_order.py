@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from towpath.http import Undelivered
+from towpath.message import Record
 from towpath.outcome import Retry
 from towpath.parking import PAGE
 from towpath.testing.loop import virtual
@@ -111,6 +114,14 @@ async def test_after_a_crash_what_lies_before_rows_goes_before_them(stage: MakeS
     await s.crash()
     s.vendor.started.clear()
     s.vendor.delay_s = lambda _: 0.01
+    await s.open()
+    read = s.store.read
+
+    async def slowly(after: int, limit: int, partition: int = 0) -> Sequence[Record]:
+        await s.clock.sleep(1)
+        return await read(after, min(limit, 7))
+
+    s.store.read = slowly  # type: ignore[method-assign]
     await s.start()
     await s.drained()
     assert s.vendor.order() == [f"m{n}" for n in range(100)]

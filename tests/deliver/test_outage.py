@@ -1,4 +1,4 @@
-"""An outage is not an exception: the connection stalls, one head is probed, nothing is parked (decision 5)."""
+"""An outage is not an exception: the connection stalls, one head is probed, nothing is parked."""
 
 from __future__ import annotations
 

@@ -125,8 +125,7 @@ async def test_a_rate_limit_stops_the_connection_and_costs_no_attempt(stage: Mak
     limited[0] = False
     await s.drained()
     assert s.vendor.attempts("a")[1] == pytest.approx(100, abs=1)
-    done = dict((name, row.attempts) for name, row in await s.store.deliveries(None, None, 10))
-    assert set(done.values()) == {1}
+    assert {row.attempts for _, row in await s.store.deliveries(None, None, 10)} == {1}
     await s.stop()
 
 

@@ -42,3 +42,13 @@ async def test_a_full_disk_is_507(tmp_path: Path) -> None:
         reply = await hub.post("/v1/track", {"userId": "u1"})
         assert (reply.status, reply.headers["retry-after"]) == (507, "30")
         assert store.last() == 0
+
+
+@pytest.mark.spec("E033", "E035")
+async def test_a_refusal_keeps_the_beginning_of_what_was_too_large(tmp_path: Path) -> None:
+    hub = Hub()
+    large = msgspec.json.encode({"type": "track", "userId": "u1", "text": "x" * 100_000})
+    async with SqliteStore.open(tmp_path, SystemClock()) as store:
+        hub.ingest = Ingest(store, {"web": source()}, SystemClock())
+        assert (await hub.batch(large)).status == 400
+        assert [refused.raw for refused in await store.refusals("web")] == [large[: 64 * 1024]]

@@ -1,4 +1,4 @@
-"""Seeded histories: crashes, lying vendors, links and duplicates; SEEDS=n runs more of them, SEED=n just one."""
+"""Seeded histories: crashes, lying vendors, links and duplicates; SEEDS=n runs more, SEED=n just one."""
 
 from __future__ import annotations
 

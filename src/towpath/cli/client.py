@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -29,6 +31,9 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
+        owner, me = self._path.stat().st_uid, os.getuid()
+        if me != 0 and owner not in (me, 0):
+            raise PermissionError(errno.EPERM, "it belongs to somebody else")
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

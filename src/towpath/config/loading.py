@@ -13,12 +13,11 @@ from .entries import DestinationParts, Entries
 from .errors import ConfigError, Problem
 from .interpolate import Interpolation
 from .model import File, RetryChange, Server
+from .places import LONGEST_SOCKET, absolute, default_socket, fits_a_socket
 from .resolved import Config, DestinationEntry, RetryRule, seconds
 from .settings import Checker, Within
 
 SecretSource = Callable[[FilePath], Mapping[str, str]]
-
-LONGEST_SOCKET = 100
 
 
 def load(path: FilePath, env: Mapping[str, str] | None = None, secrets: SecretSource | None = None) -> Config:
@@ -82,11 +81,7 @@ def _unreadable(path: FilePath, error: OSError | ValueError) -> Problem:
 def _storage(document: Document, directory: FilePath, env: Mapping[str, str]) -> FilePath:
     """Where the data is; read ahead of the rest, since the secrets are in there."""
     written = Interpolation(document, directory, env, None).fill(document.data.get("storage"), ("storage",))
-    return _under(directory, written if isinstance(written, str) else "data")
-
-
-def _under(directory: FilePath, name: str) -> FilePath:
-    return FilePath(os.path.abspath(directory / os.path.expanduser(name)))  # noqa: PTH100, PTH111 - these never raise
+    return absolute(directory, written if isinstance(written, str) else "data")
 
 
 def _server(file: File | None, checker: Checker, directory: FilePath) -> Server:
@@ -95,7 +90,7 @@ def _server(file: File | None, checker: Checker, directory: FilePath) -> Server:
         return file.server if file is not None else Server()
     paths: dict[str, str] = {}
     for key in ("certificate", "key"):
-        path = _under(directory, getattr(file.server.tls, key))
+        path = absolute(directory, getattr(file.server.tls, key))
         paths[key] = str(path)
         if not path.is_file():
             hint = "name a PEM file; relative paths start from this file's directory"
@@ -106,13 +101,13 @@ def _server(file: File | None, checker: Checker, directory: FilePath) -> Server:
 def _socket(file: File | None, checker: Checker, directory: FilePath, storage: FilePath) -> FilePath:
     """The admin socket's path, short enough for the operating system."""
     written = None if file is None else file.admin.socket
-    path = storage / "admin.sock" if written is None else _under(directory, written)
-    if file is not None and len(os.fsencode(path)) > LONGEST_SOCKET:
+    if written is None:
+        return default_socket(storage)
+    path = absolute(directory, written)
+    if not fits_a_socket(path):
         title = f"the path of the admin socket is longer than {LONGEST_SOCKET} bytes"
-        place = ("admin", "socket") if written else ("storage",)
-        checker.add(
-            errors.VALUE, title, place, "set admin.socket to a short path, like /run/towpath/admin.sock"
-        )
+        hint = "set admin.socket to a short path, like /run/towpath/admin.sock"
+        checker.add(errors.VALUE, title, ("admin", "socket"), hint)
     return path
 
 

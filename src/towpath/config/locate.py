@@ -11,6 +11,7 @@ from msgspec import Struct
 from .document import Document
 from .errors import UNREADABLE, ConfigError, Problem
 from .interpolate import Interpolation
+from .places import absolute, default_socket
 
 
 class Location(Struct, frozen=True):
@@ -33,11 +34,7 @@ def locate(file: Path, env: Mapping[str, str] | None = None) -> Location:
     document, base = Document(text, str(file)), file.absolute().parent
     fill = Interpolation(document, base, os.environ if env is None else env, None).fill
     written = fill(document.data.get("storage"), ("storage",))
-    storage = _under(base, written if isinstance(written, str) else "data")
+    storage = absolute(base, written if isinstance(written, str) else "data")
     door = document.data.get("admin")
     named = fill(door.get("socket"), ("admin", "socket")) if isinstance(door, dict) else None
-    return Location(storage, _under(base, named) if isinstance(named, str) else storage / "admin.sock")
-
-
-def _under(base: Path, name: str) -> Path:
-    return Path(os.path.abspath(base / os.path.expanduser(name)))  # noqa: PTH100, PTH111 - these never raise
+    return Location(storage, absolute(base, named) if isinstance(named, str) else default_socket(storage))

@@ -12,7 +12,7 @@ from towpath.destination import Call, Check, Destination, Limits, Payload, Scope
 from towpath.http import Reply, Request, Undelivered
 from towpath.log import Lease, Settlement
 from towpath.log.sqlite import SqliteStore
-from towpath.message import Message
+from towpath.message import Message, Record
 from towpath.outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
 
 if TYPE_CHECKING:
@@ -198,16 +198,26 @@ class Vendor(Destination[Settings]):
 
 
 class Wire:
-    """One loop's way to the ledger; while it is cut, nothing gets through, and what was sent arrives late."""
+    """One loop's way to log and ledger. While it is cut, no lease is renewed, and settlements arrive late.
 
-    def __init__(self, store: SqliteStore, settled: Callable[[Lease, Settlement], None]) -> None:
+    Reading takes `read_s` and brings few records at a time.
+    """
+
+    def __init__(
+        self, store: SqliteStore, settled: Callable[[Lease, Settlement], None], read_s: float
+    ) -> None:
         self._store = store
+        self._read_s = read_s
         self._settled = settled
         self.through = asyncio.Event()
         self.through.set()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
+        await asyncio.sleep(self._read_s)
+        return await self._store.read(after, min(limit, 5) if self._read_s else limit, partition)
 
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         if not self.through.is_set():

@@ -124,10 +124,11 @@ class World:
             self._start(line)
 
     def _start(self, line: Line) -> None:
-        line.wire = Wire(self.store, lambda _, settlement: self._settled(line, settlement))
+        read_s = self.random.choice([0.0, 0.0, 0.1])
+        line.wire = Wire(self.store, lambda _, settlement: self._settled(line, settlement), read_s)
         line.loop = DeliveryLoop(
             line.connection,
-            self.store,
+            line.wire,
             line.wire,
             self.identity,
             Scope(Http(Nowhere(), self.clock), self.clock, FakeMemory()),
@@ -222,7 +223,9 @@ class World:
         line.vendor.doubted = True
         self._excuse_open(line)
         self._start(line)
-        await asyncio.sleep(self.random.uniform(20, 150))
+        for _ in range(5):
+            await self._send()
+            await asyncio.sleep(self.random.uniform(4, 30))
         self._excuse_open(line)
         old.through.set()
         await asyncio.sleep(90)
