@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 PACE = 0.97  # of the allowance: what is left makes room for the burst in every window
 LOWERED = 0.7  # the rate after a 429, times this
+BLOCKED_STEP_S = 1.0
 LOWEST = 0.05  # never slower than this part of the allowance
 RECOVERY_PER_S = 0.05 / 10  # back to the allowance: 5 % of it every 10 s
 BACK_OFF_S = 2.0  # after a 429 that names no moment
@@ -58,8 +59,13 @@ class Budget:
         """Wait for a turn, then for `cost` tokens. Cancelling takes nothing and gives the turn away."""
         async with self._turn:  # first in, first out; only the head of the queue ever sleeps
             while (wait_s := self._wait_s(cost)) > 0:
-                await self.clock.sleep(wait_s)
+                # In steps while the vendor blocks us: `lift` must not wait for a whole day to be noticed.
+                await self.clock.sleep(min(wait_s, BLOCKED_STEP_S) if self.blocked_s else wait_s)
             self._tokens -= cost
+
+    def lift(self) -> None:
+        """Forget how long the vendor asked us to wait: somebody says it works again."""
+        self._blocked_until = 0.0
 
     def learn(self, status: int, headers: Mapping[str, str]) -> None:
         """Adapt to what the vendor said, by `x-ratelimit-limit`, `-remaining`, `-reset` and 429.

@@ -359,6 +359,18 @@ class DeliveryLoop:
         return self._lanes
 
     @property
+    def throttled_s(self) -> float:
+        """Seconds until the vendor's rate limit lets this connection go on; 0 when it does."""
+        blocked = [throttle.blocked_s for throttle in self._scope.http.throttles.values()]
+        return max([self._dispatch.throttled_s, *blocked])
+
+    def lift_throttle(self) -> None:
+        """Try again now, whatever wait the vendor asked for: somebody says it works again."""
+        for throttle in self._scope.http.throttles.values():
+            throttle.lift()
+        self._dispatch.lift()
+
+    @property
     def flying(self) -> Collection[Parcel]:
         """What is on the way; for looking at."""
         return self._flying
@@ -460,6 +472,9 @@ class DeliveryLoop:
         self._tell(head, outcome)
         wish_s = min(max(outcome.after_s or 0.0, 0.0), LONGEST_WISH_S)
         if outcome.throttled:
+            if not self._dispatch.throttled_s:
+                name = self.connection.name
+                log.warning("throttled by the vendor", connection=name, wait_s=wish_s or THROTTLE_S)
             self._dispatch.throttle(wish_s or THROTTLE_S)
         else:
             for item in parcel.items:

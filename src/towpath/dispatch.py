@@ -78,6 +78,16 @@ class Dispatch:
         self._throttled_until_s = max(self._throttled_until_s, now_s + wait_s)
         asyncio.get_running_loop().call_later(wait_s, self.go_on)
 
+    @property
+    def throttled_s(self) -> float:
+        """Seconds until the vendor's rate limit allows calls again; 0 when it does."""
+        return max(0.0, self._throttled_until_s - self._clock.monotonic())
+
+    def lift(self) -> None:
+        """Forget how long the vendor asked us to wait."""
+        self._throttled_until_s = 0.0
+        self.go_on()
+
     def allow_until(self, until_s: float) -> None:
         """The lease holds: calls may start until this monotonic second."""
         self._allowed_until_s = until_s

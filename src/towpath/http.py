@@ -119,6 +119,15 @@ class Throttle(Protocol):
         """Adapt to what the vendor said."""
         ...
 
+    def lift(self) -> None:
+        """Forget how long the vendor asked us to wait."""
+        ...
+
+    @property
+    def blocked_s(self) -> float:
+        """Seconds until the vendor takes requests again; 0 when it does."""
+        ...
+
 
 class Http:
     """One account's door. `headers` (credentials) go with every request and never into an exchange.
@@ -308,9 +317,12 @@ def rate_limit(headers: Mapping[str, str], name: str) -> float | None:
 
 
 def until_reset(headers: Mapping[str, str], now: float) -> float | None:
-    """Read `x-ratelimit-reset` (epoch seconds: Kustomer) as seconds from now; None when absent or past."""
+    """Read `x-ratelimit-reset` (epoch seconds: Kustomer) as seconds from now.
+
+    None when absent, past, or more than a day ahead: that is another unit, or nonsense.
+    """
     moment = rate_limit(headers, "reset")
-    return None if moment is None or moment <= now else min(moment - now, LONGEST_WISH_S)
+    return None if moment is None or not now < moment <= now + LONGEST_WISH_S else moment - now
 
 
 def has_allowance_left(headers: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ def snapshot(loop: DeliveryLoop) -> dict[str, Any]:
     return {
         "destination": loop.connection.destination_name,
         "state": _state(loop),
+        "throttled_s": round(loop.throttled_s, 1),
         "paused": [views.pause(pause) for pause in loop.pauses.in_force],
         "in_memory": loop.lanes.size,
         "people": len(loop.lanes),
@@ -25,7 +26,9 @@ def snapshot(loop: DeliveryLoop) -> dict[str, Any]:
 def _state(loop: DeliveryLoop) -> str:
     if loop.pauses.everything:
         return "paused"
-    return "stalled" if loop.health.stalled else "delivering"
+    if loop.health.stalled:
+        return "stalled"
+    return "throttled" if loop.throttled_s else "delivering"
 
 
 def held(loop: DeliveryLoop, position: int) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ PROMISED = {
     *(f"destinations {word}" for word in ("list", "test", "pause", "resume")),
     *(f"people {word}" for word in ("show", "erase", "suppress", "unsuppress")),
     *(f"secrets {word}" for word in ("set", "list", "delete", "rekey")),
+    *(f"connections {word}" for word in ("list", "drop")),
     *(f"connectors {word}" for word in ("list", "show", "test")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}

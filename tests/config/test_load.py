@@ -227,3 +227,22 @@ def test_an_error_is_one_for_programs_too(refused: Refuse) -> None:
         }
     ]
     assert error.lines()[-1] == "1 problem. Nothing was changed."
+
+
+@pytest.mark.spec("E030")
+def test_two_sources_may_not_share_a_write_key(refused: Refuse) -> None:
+    sources = (
+        "sources:\n  a: {type: drum, write_keys: [wk_same]}\n  b: {type: drum, write_keys: [wk_same]}\n"
+    )
+    error = refused("version: 1\n" + sources)
+    assert [problem.title for problem in error.problems] == ["sources a and b share a write key"]
+    assert "wk_same" not in error.render()
+
+
+def test_a_device_is_no_file_to_read_a_value_from(refused: Refuse) -> None:
+    error = refused('version: 1\nserver: {public_url: "${file:/dev/zero}"}\n')
+    assert "cannot be read" in error.problems[0].title
+
+
+def test_a_path_with_a_nul_is_refused(refused: Refuse) -> None:
+    assert "NUL" in refused('version: 1\nstorage: "a\\0b"\n').problems[0].title

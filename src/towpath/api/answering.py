@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from ..config import ConfigError
 from ..errors import TowpathError
+from ..log import LogFull
 
 Answer: TypeAlias = Callable[[Request], Awaitable[Any]]
 Named: TypeAlias = tuple[str, str, Answer]
@@ -51,6 +52,8 @@ def _answering(answer: Answer) -> _Respond:
             return _json({**problem(error), "text": error.render()}, 422)
         except TowpathError as error:
             return _json(problem(error), 400)
+        except LogFull:
+            return _json(problem(_disk_full()), 507)
         except OverflowError:
             title = "a number of the request is larger than any number here"
             return _json(problem(TowpathError(title, code="E5012", data="Nothing was changed.")), 400)
@@ -59,6 +62,15 @@ def _answering(answer: Answer) -> _Respond:
             return _json(problem(_unforeseen(error)), 500)
 
     return respond
+
+
+def _disk_full() -> TowpathError:
+    return TowpathError(
+        "the disk is full: this could not be written",
+        code="E5018",
+        fix="free some space, then do it again",
+        data="Nothing was changed; what was accepted before is on disk, and deliveries go on.",
+    )
 
 
 def _unforeseen(error: Exception) -> TowpathError:

@@ -87,7 +87,9 @@ class Destinations:
         entry = self._app.config.destinations[name]
         destination = connection_of(ConnectionEntry("test", frozenset(), name), entry).destination
         try:
-            checks = await destination.check(self._app.scope(entry, destination, f"test-{name}"))
+            checks = await destination.check(
+                self._app.scope(entry, destination, f"test-{name}", budgeted=False)
+            )
         except Exception as error:
             return [{"name": "the destination answers", "ok": False, "detail": str(error), "capability": ""}]
         if all(check.ok for check in checks):
@@ -118,6 +120,7 @@ class Destinations:
         """Deliver again, whatever the reason for the pause was."""
         name = self._named(request)
         for running in self._running(name):
+            running.loop.lift_throttle()
             await running.loop.pauses.resume()
         for row in await self._app.store.pauses():
             if row.connection in self._connections(name):

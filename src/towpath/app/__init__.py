@@ -223,12 +223,14 @@ class App:
             if self.clock.monotonic() > deadline_s:
                 return
             await self.clock.sleep(0.02)
+        running.loop.lift_throttle()
         await running.loop.pauses.recheck()
 
     async def refresh(self, connections: Iterable[str]) -> None:
         """Let connections notice deliveries that became due from outside: a replay, a retry by hand."""
         for name in connections:
             if (running := self.connections.get(name)) is not None:
+                running.loop.lift_throttle()
                 await running.loop.refresh()
 
     # -- parts -----------------------------------------------------------------------------------------
@@ -270,13 +272,23 @@ class App:
             observe=self.bus.observe,
         )
 
-    def scope(self, entry: DestinationEntry, destination: Destination[Any], connection: str) -> Scope:
-        """What a connection's destination may touch: its own door, on its account's budgets."""
+    def scope(
+        self,
+        entry: DestinationEntry,
+        destination: Destination[Any],
+        connection: str,
+        *,
+        budgeted: bool = True,
+    ) -> Scope:
+        """What a connection's destination may touch: its own door, on its account's budgets.
+
+        `budgeted=False` is for a person's own check, which must not queue behind a throttled account.
+        """
         http = Http(
             self._open_transport if destination.allow_private() else self._guarded_transport,
             self.clock,
             headers=destination.headers(),
-            throttles=self._throttles(entry, destination),
+            throttles=self._throttles(entry, destination) if budgeted else {},
             timeout_s=entry.retry.timeout_s,
             secrets=setting_secrets(entry.settings),
         )

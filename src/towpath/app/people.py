@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,19 +43,20 @@ class People:
         self._clock = clock
         self._loops = loops
         self._suppressed: frozenset[str] = frozenset()
-        self._erasing: frozenset[str] = frozenset()
+        self._erasing: dict[str, float] = {}
 
     async def load(self) -> None:
         """Read the suppressed ids."""
         self._suppressed = await self._store.suppressed()
 
     def suppressed(self, message: Message) -> bool:
-        """Whether a message concerns a suppressed person, or one who is being erased."""
+        """Whether a message concerns a suppressed person, or one who is being erased since it came."""
         if not self._suppressed and not self._erasing:
             return False
         return any(
-            known in self._suppressed or known in self._erasing
+            known in self._suppressed or message.received_at < self._erasing.get(known, 0.0)
             for known in (message.user_id, message.anonymous_id)
+            if known
         )
 
     async def suppress(self, ids: frozenset[str], *, on: bool) -> None:
@@ -93,15 +95,17 @@ class People:
 
     async def erase(self, ids: frozenset[str]) -> Mapping[str, int]:
         """Remove every trace of these ids here. Calls under way end first; meanwhile no other one starts."""
-        self._erasing |= ids
+        self._erasing |= dict.fromkeys(ids, math.inf)
         try:
             await self._landed(ids)
+            # What comes from here on may outlive the erase, and is then delivered like any other.
+            self._erasing |= dict.fromkeys(ids, self._clock.now())
             erased = await self._store.erase(ids)
             for loop in self._loops():
                 loop.forget(ids)
             await asyncio.to_thread(self._state.forget_memories)
         finally:
-            self._erasing -= ids
+            self._erasing = {one: at for one, at in self._erasing.items() if one not in ids}
         return {"records": erased.records, "copies": erased.copies}
 
     async def _landed(self, ids: frozenset[str]) -> None:

@@ -18,6 +18,9 @@ _PLACE = re.compile(r"\$\$\{|\$\{([^{}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+LARGEST_FILE_BYTES = 1024 * 1024
+
+
 class Unresolved(Exception):
     """A placeholder has no value; carries the problem's code, title and hint."""
 
@@ -109,7 +112,10 @@ class Interpolation:
 
     def _file(self, name: str) -> str:
         try:
-            return (self._directory / FilePath(name).expanduser()).read_text("utf-8").rstrip("\r\n")
+            path = self._directory / FilePath(name).expanduser()
+            if (not path.is_file() and path.exists()) or path.stat().st_size > LARGEST_FILE_BYTES:
+                raise ValueError(name)
+            return path.read_text("utf-8").rstrip("\r\n")
         except (OSError, ValueError, RuntimeError) as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a text file"
             raise Unresolved(

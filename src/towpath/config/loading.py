@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 
+from pydantic import SecretStr
+
 from . import errors
 from .connections import connections
 from .document import Document
@@ -14,7 +16,7 @@ from .errors import ConfigError, Problem
 from .interpolate import Interpolation
 from .model import File, RetryChange, Server
 from .places import LONGEST_SOCKET, absolute, default_socket, fits_a_socket
-from .resolved import Config, DestinationEntry, RetryRule, seconds
+from .resolved import Config, DestinationEntry, RetryRule, SourceEntry, seconds
 from .settings import Checker, Within
 
 SecretSource = Callable[[FilePath], Mapping[str, str]]
@@ -50,6 +52,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     links = connections(data, checker)
     server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
     _check_names(data, checker)
+    _check_keys(found, checker)
     problems = [*document.problems, *interpolation.problems, *checker.problems]
     if problems or file is None:
         raise ConfigError(problems)
@@ -118,6 +121,19 @@ def _check_names(data: Mapping[str, object], checker: Checker) -> None:
         for name in sources.keys() & destinations.keys():
             title = f'"{name}" is the name of a source and of a destination'
             checker.add(errors.NAME, title, ("destinations", name), "rename one of the two", at_key=True)
+
+
+def _check_keys(sources: Mapping[str, SourceEntry], checker: Checker) -> None:
+    """Two sources may not share a write key: it decides which source an event belongs to."""
+    owners: dict[str, str] = {}
+    for name, entry in sources.items():
+        for key in getattr(entry.settings, "write_keys", ()):
+            text = key.get_secret_value() if isinstance(key, SecretStr) else str(key)
+            first = owners.setdefault(text, name)
+            if first != name:
+                title = f"sources {first} and {name} share a write key"
+                place = ("sources", name, "write_keys")
+                checker.add(errors.NAME, title, place, f"give {name} a write key of its own")
 
 
 def _destination(part: DestinationParts, file: File) -> DestinationEntry:

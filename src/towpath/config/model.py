@@ -55,6 +55,8 @@ def _empty(value: Any) -> Any:
 def _directory(value: Any) -> Any:
     if isinstance(value, dict) or (isinstance(value, str) and "://" in value):
         raise PydanticCustomError("not_built", "by URL comes with the cluster engine; name a directory")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("holds a NUL character, which no path may")
     return value
 
 

@@ -17,7 +17,7 @@ def absolute(base: Path, name: str) -> Path:
 
 def fits_a_socket(path: Path) -> bool:
     """Whether the operating system takes a Unix socket at this path (108 bytes on Linux, 104 on macOS)."""
-    return len(os.fsencode(path)) <= LONGEST_SOCKET
+    return len(_bytes(path)) <= LONGEST_SOCKET
 
 
 def default_socket(storage: Path) -> Path:
@@ -25,7 +25,7 @@ def default_socket(storage: Path) -> Path:
     beside = storage / "admin.sock"
     if fits_a_socket(beside):
         return beside
-    name = hashlib.sha256(os.fsencode(storage)).hexdigest()[:16]
+    name = hashlib.sha256(_bytes(storage)).hexdigest()[:16]
     return runtime_directory() / f"{name}.sock"
 
 
@@ -37,3 +37,8 @@ def runtime_directory() -> Path:
     temporary = tempfile.gettempdir()
     short = temporary if len(temporary) < LONGEST_SOCKET // 2 else "/tmp"  # noqa: S108 - checked to be ours
     return Path(short) / f"towpath-{os.getuid()}"
+
+
+def _bytes(path: Path) -> bytes:
+    """Encode a path without failing: a configuration may hold text that no file system takes."""
+    return str(path).encode("utf-8", "surrogatepass")

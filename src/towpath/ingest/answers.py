@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
@@ -81,5 +82,6 @@ async def deliver(send: Send, answer: Answer, extra: tuple[Header, ...] = (), *,
     ends: tuple[Header, ...] = ((b"connection", b"close"),) if close or answer.close else ()
     length = (b"content-length", b"%d" % len(answer.body))
     headers = [length, *answer.headers, *extra, *ends]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
+    with contextlib.suppress(RuntimeError):  # the sender has left: uvicorn's transport is closed
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
