@@ -231,9 +231,7 @@ def test_an_error_is_one_for_programs_too(refused: Refuse) -> None:
 
 @pytest.mark.spec("E030")
 def test_two_sources_may_not_share_a_write_key(refused: Refuse) -> None:
-    sources = (
-        "sources:\n  a: {type: drum, write_keys: [wk_same]}\n  b: {type: drum, write_keys: [wk_same]}\n"
-    )
+    sources = "sources:\n  a: {type: drum, write_keys: [wk_same]}\n  b: {type: drum, write_keys: [wk_same]}\n"
     error = refused("version: 1\n" + sources)
     assert [problem.title for problem in error.problems] == ["sources a and b share a write key"]
     assert "wk_same" not in error.render()
