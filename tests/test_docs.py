@@ -141,14 +141,14 @@ def stand_in(variable: str) -> str:
         "URL": "https://hooks.example.com/in",
         "SECRET": "whsec_c2VjcmV0LW9mLWEtdGVzdC1zZWNyZXQtb2YtYS10ZXN0",
     }
-    return forms.get(variable.rpartition("_")[2], "value-of-a-test")
+    return forms.get(variable.rpartition("_")[2], f"value-of-{variable.lower()}")
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
 def test_a_configuration_shown_loads(name: str, tmp_path: Path) -> None:
     text = CONFIGURATIONS[name]
     env = {name: stand_in(name) for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text)}
-    secrets = dict.fromkeys(re.findall(r"\$\{secret:([^}]+)\}", text), "secret-of-a-test")
+    secrets = {found: f"secret-{found}" for found in re.findall(r"\$\{secret:([^}]+)\}", text)}
     assert parse(text, tmp_path / "towpath.yaml", env, lambda _: secrets).connections
 
 

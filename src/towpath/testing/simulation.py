@@ -69,7 +69,7 @@ class World:
         self.sent: list[tuple[str, Entry, bool]] = []
         self.trace = hashlib.sha256()
         self.lines = [self._line(number) for number in range(self.random.randint(2, 4))]
-        self.broken: Broken | None = None
+        self.broken: asyncio.Future[Broken] = asyncio.get_running_loop().create_future()
         self.store: SqliteStore
         self.identity: Identity
 
@@ -331,8 +331,6 @@ class World:
 
     async def _check(self, *, recount: bool = True) -> None:
         """P2: the balance is even, and equal to its recount; no loop has failed."""
-        if self.broken is not None:
-            raise self.broken
         balances = await self.store.balance()
         if recount:
             counted = await self.store.balance(recount=True)
@@ -376,10 +374,13 @@ class World:
             self._expect(position in self.unsent, f"{position} skipped: {done.reason}")
 
     def _expect(self, holds: bool, what: str) -> None:  # noqa: FBT001
-        if not holds:
-            # Raised inside a vendor it would count as a bug of the destination: keep it for the next check.
-            self.broken = self.broken or Broken(f"seed {self.seed} at {self.clock.monotonic():.3f} s: {what}")
-            raise self.broken
+        if holds:
+            return
+        broken = Broken(f"seed {self.seed} at {self.clock.monotonic():.3f} s: {what}")
+        # Raised inside a vendor it would count as a bug of the destination: it ends the history from here.
+        if not self.broken.done():
+            self.broken.set_result(broken)
+        raise broken
 
     def _note(self, *event: object) -> None:
         self.trace.update(f"{self.clock.monotonic():.6f} {event}\n".encode())
@@ -395,6 +396,11 @@ def simulate(seed: int, directory: Path) -> str:
     """Run one history; the hash of its trace. Raises `Broken`."""
 
     async def run() -> str:
-        return await World(seed, directory).run()
+        world = World(seed, directory)
+        living = asyncio.ensure_future(world.run())
+        await asyncio.wait([living, world.broken], return_when=asyncio.FIRST_COMPLETED)
+        if world.broken.done():
+            raise world.broken.result()
+        return living.result()
 
     return run_virtual(run())
