@@ -23,7 +23,7 @@ def waits(attempts: list[float]) -> list[float]:
     return [later - earlier for earlier, later in pairwise(attempts)]
 
 
-@pytest.mark.spec("D06", "D02")
+@pytest.mark.spec("D06", "D02", "P7")
 @pytest.mark.parametrize("seed", range(5))
 def test_the_schedule_is_kept_within_its_jitter_and_then_it_is_a_dead_letter(
     stage: MakeStage, seed: int

@@ -76,6 +76,7 @@ def test_no_second_has_more_than_its_share_without_a_burst(per_minute: int) -> N
     asyncio.run(check())
 
 
+@pytest.mark.spec("P10", "K066")
 @pytest.mark.parametrize("per_minute", [1, 10, 60, 300, 1_000, 3_000])
 async def test_at_least_95_percent_is_used_under_load(per_minute: int) -> None:
     clock = FakeClock()

@@ -45,7 +45,7 @@ def new_key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
 
 
-@pytest.mark.spec("D08")
+@pytest.mark.spec("D08", "P9")
 def test_a_secret_is_nowhere_in_the_data_directory(
     secrets: Secrets, state: State, data: Path, key: Path
 ) -> None:

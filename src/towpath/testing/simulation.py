@@ -30,7 +30,7 @@ from .fakes import FakeMemory
 from .loop import LoopClock, run_virtual
 from .simulated import Nowhere, People, Vendor, Wire
 
-STEPS = (25, 60)
+STEPS = (15, 45)
 DRAIN_S = 9 * 86400.0
 USERS = ("ann", "bob", "cid", "dan", "eve", "fay", "guy", "hal")
 DEVICES = ("x1", "x2", "x3", "x4", "x5")
@@ -398,7 +398,8 @@ def simulate(seed: int, directory: Path) -> str:
     async def run() -> str:
         world = World(seed, directory)
         living = asyncio.ensure_future(world.run())
-        await asyncio.wait([living, world.broken], return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [living, world.broken]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if world.broken.done():
             raise world.broken.result()
         return living.result()
