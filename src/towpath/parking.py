@@ -27,7 +27,6 @@ class Parking:
 
     def __init__(
         self,
-        connection: str,
         ledger: Ledger,
         clock: Clock,
         settler: Settler,
@@ -39,7 +38,6 @@ class Parking:
         stalled: Callable[[], bool],
         blocked: Callable[[str], bool],
     ) -> None:
-        self._connection = connection
         self._ledger = ledger
         self._clock = clock
         self._settler = settler
@@ -112,7 +110,7 @@ class Parking:
             return
         lane.stored = False
         await self._settler.flush()
-        rows = await self._ledger.parked(self._connection, lane.person, PAGE + 1)
+        rows = await self._ledger.parked(self._settler.held(), lane.person, PAGE + 1)
         if lane.ticket != ticket:
             return
         if rows and (due := self._due(rows[0], early=early)) > self._clock.now() + EARLY_S:
@@ -133,7 +131,7 @@ class Parking:
     async def refresh(self) -> None:
         """Notice rows that became due from outside: a replay, a resume, a retry by hand."""
         await self._settler.flush()
-        for person, due in await self._ledger.due(self._connection, self._clock.now(), DUE_MAX):
+        for person, due in await self._ledger.due(self._settler.held(), self._clock.now(), DUE_MAX):
             lane = self._lanes.open(person)
             lane.rows = lane.stored = True
             if lane.stand in (Stand.IDLE, Stand.PARKED) and not lane.items and not lane.flights:

@@ -52,7 +52,7 @@ class Work:
         settlement = self.settlement(
             [r for r in records if (r.position, 0) not in known][: skip_from + 3], skip_from
         )
-        for row in await self.store.parked(name, f"p{self.random.randrange(4)}", 2):
+        for row in await self.store.parked(lease, f"p{self.random.randrange(4)}", 2):
             settlement.done.append(self.ended(row.record, row.index))  # type: ignore[attr-defined]
         handled = known | {(done.position, done.index) for done in settlement.done}
         handled |= {(row.position, row.index) for row in settlement.parked}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from towpath.clock import Clock
+from towpath.log import Store
 from towpath.log.sqlite import SqliteStore
-from towpath.testing.ledger import LedgerContract, Store, StoreContract
+from towpath.testing.ledger import LedgerContract, StoreContract
 from towpath.testing.log import LogContract
 
 

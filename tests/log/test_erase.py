@@ -67,8 +67,8 @@ async def test_the_bytes_are_in_no_file_afterwards(tmp_path: Path, monkeypatch: 
         assert (erased.records, erased.copies) == (5, 3)
         assert found_in(tmp_path) == []
         assert ids_of(await store.read(0, 99)) == ["b1", "b2"]
-        assert [row.position for row in await store.parked("out", "erased:1")] == [1]
-        assert await store.due("out", 1e12) == [("erased:1", 100.0)]
+        assert [row.position for row in await store.parked(await lease_of(store), "erased:1")] == [1]
+        assert await store.due(await lease_of(store), 1e12) == [("erased:1", 100.0)]
         assert [letter.record.message_id for letter in await store.dead(DeadFilter())] == ["b2"]
         assert await store.refusals() == []
         assert await store.links("a:1") == []

@@ -44,7 +44,9 @@ async def test_a_replay_that_ends_half_way_has_done_the_earlier_ones(
         await deaths(store, 2, 1, 5, 4, 3)
         with pytest.raises(LogFull):
             await store.replay(DeadFilter(), 500.0)
-        assert keys(await store.parked("out", "ann")) == [(position, 0) for position in (1, 2, 3, 4)]
+        assert keys(await store.parked(await lease_of(store), "ann")) == [
+            (position, 0) for position in (1, 2, 3, 4)
+        ]
         assert await store.replay(DeadFilter(), 500.0) == {"out": 1}
         assert [len(step) for step in steps] == [2, 2, 1, 1]
         assert [balance.difference for balance in await store.balance()] == [0]

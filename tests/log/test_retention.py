@@ -81,7 +81,7 @@ async def test_a_parked_delivery_keeps_its_own_copy(tmp_path: Path) -> None:
         await store.settle(await lease_of(store), Settlement(10, done, parked=[park(records[0])]))
         await clock.advance(1.0)
         assert await store.trim(clock.now()) == 10
-        assert [row.record for row in await store.parked("out", "ann")] == [records[0]]
+        assert [row.record for row in await store.parked(await lease_of(store), "ann")] == [records[0]]
         await store.settle(await lease_of(store), Settlement(10, [Done(1, 0, "delivered")]))
         for recount in (False, True):
             (balance,) = await store.balance(recount=recount)

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from .. import views
 from ..app import App
 from ..inspection import held
-from ..log import Parked
+from ..log import partition_of
 from ..message import Record
 from . import asking
 from .answering import Missing, Named
@@ -67,13 +67,14 @@ class Events:
     async def _at(self, name: str) -> list[Record]:
         if not name.isdecimal() or len(name) > 18:
             return []
-        found = await self._app.store.read(int(name) - 1, 1)
-        return [record for record in found if record.position == int(name)]
+        position = int(name)
+        found = await self._app.store.read(position - 1, 1, partition_of(position))
+        return [record for record in found if record.position == position]
 
     async def _trace(self, position: int, source: str = "") -> list[dict[str, Any]]:
         store = self._app.store
         ended = [views.done(name, row) for name, row in await store.deliveries(None, position, 100)]
-        parked = [views.waiting(name, row) for name, row in await self._parked(position)]
+        parked = [views.waiting(name, row) for name, row in await store.waiting(None, PARKED_MAX, position)]
         known = {line["connection"] for line in [*ended, *parked]}
         others = [
             line
@@ -82,10 +83,6 @@ class Events:
             for line in held(running.loop, position) or self._unread(running, position, source)
         ]
         return [*ended, *parked, *others]
-
-    async def _parked(self, position: int) -> list[tuple[str, Parked]]:
-        rows = await self._app.store.waiting(None, PARKED_MAX)
-        return [(name, row) for name, row in rows if row.position == position]
 
     def _unread(self, running: Any, position: int, source: str) -> list[dict[str, Any]]:
         """Say of a message that a connection has not come to yet, that it waits there."""

@@ -3,10 +3,9 @@
 Log
     * `append` returns when the records are on disk, not before (P1). A message id seen from the same source
       within the window is kept once, also when both copies arrive in one call or at the same time (P8).
-    * Positions are 1, 2, 3 … per partition, without gaps as appended; a record's position never changes.
-      After an erase a position may be missing.
-    * Keys, (position, index), are therefore per partition too, as leases and cursors are. A ledger of many
-      partitions keys its rows by (partition, position, index), the partition taken from the lease.
+    * Positions grow in the order of appending and never change. Those of partition 0 are 1, 2, 3 …; those of
+      partition n the same plus n × `PARTITION`, so a position is unique in the whole log and names its
+      partition (`partition_of`): a ledger needs no column for it. After an erase a position may be missing.
     * `read` returns only durable records, in order, and passes over nothing silently: where a record cannot
       be read it says so and how far the damage goes; the caller decides whether to go on behind it.
 Ledger
@@ -15,6 +14,9 @@ Ledger
     * `settle` moves settlement rows, counters, parked rows, dead letters and the cursor in one transaction.
     * A dead letter stays dead until somebody replays it; a second replay of the same one has no effect.
     * Balance (P2): per connection, accepted = delivered + waiting + dead + skipped + erased, at any instant.
+Store
+    * Log and ledger together, in one place (`sqlite`) or apart (`apart`): what concerns both at once, which
+      is connecting, counting, forgetting what is old, and erasing a person.
 """
 
 from __future__ import annotations
@@ -66,10 +68,30 @@ class Appended(Struct, frozen=True):
 
 
 class Erased(Struct, frozen=True):
-    """What an erase removed: log records, and parked or dead copies."""
+    """What an erase removed: log records, and parked or dead copies.
+
+    `gone` names the removed records, (position, source), for a ledger that lives elsewhere.
+    """
 
     records: int
     copies: int
+    gone: Sequence[tuple[int, str]] = ()
+
+
+class Standing(Struct, frozen=True):
+    """Where a partition stands, of one instant: the newest position, and how many each source ever put in."""
+
+    last: int
+    accepted: Mapping[str, int]
+
+
+PARTITION = 1 << 48
+"""How far the positions of two neighbouring partitions are apart; 32 of them fit a JSON number."""
+
+
+def partition_of(position: int) -> int:
+    """The partition of a position."""
+    return position // PARTITION
 
 
 class LogFull(Exception):
@@ -127,16 +149,35 @@ class Log(Protocol):
         """The state saved with the last append of a polled source; empty at first."""
         ...
 
-    async def trim(self, before: float) -> int:
-        """Drop records received before this Unix time that every connection has settled; how many."""
+    async def standing(self, partition: int = 0) -> Standing:
+        """The newest position and the accepted counts, of one instant."""
+        ...
+
+    async def count(self, source: str, after: int, partition: int = 0) -> int:
+        """How many records of a source are kept beyond a position."""
+        ...
+
+    async def positions(self, source: str, after: int, partition: int = 0) -> Sequence[int]:
+        """The positions of a source's kept records beyond a position, ascending."""
+        ...
+
+    async def trim(self, before: float, upto: Mapping[int, int] | None = None) -> int:
+        """Drop records received before this Unix time; how many. Their ids stay known for the window.
+
+        `upto`: by partition, the position behind which nothing may be dropped yet. Without it, and with the
+        ledger in the same place, nothing is that a connection has not settled.
+        """
         ...
 
     async def erase(self, person: Collection[str]) -> Erased:
         """Remove every record whose userId, anonymousId or previousId is one of these exact ids.
 
-        Also their parked rows and dead letters; deliveries not yet settled count as erased. The bytes are
-        gone from the files when it returns.
+        Refused items that hold them too. The bytes are gone, or can never be read again, when it returns.
         """
+        ...
+
+    async def forget_refusals(self, before: float) -> int:
+        """Delete refused items older than this Unix time; how many."""
         ...
 
     async def close(self) -> None:
@@ -292,16 +333,6 @@ class DeadFilter(Struct, frozen=True):
 class Ledger(Protocol):
     """What became of every delivery."""
 
-    async def connect(
-        self, connection: str, sources: Collection[str], start: Literal["now", "earliest"]
-    ) -> None:
-        """Make the connection known (idempotent); a new one starts after the newest record, or first."""
-        ...
-
-    async def disconnect(self, connection: str) -> bool:
-        """Forget a connection with its rows, letters and counters; False when it is unknown."""
-        ...
-
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         """Take or renew the lease; None while another owner's has not run out."""
         ...
@@ -318,16 +349,16 @@ class Ledger(Protocol):
         """Apply one settlement, durably; False (and no change) when the lease is no longer the newest."""
         ...
 
-    async def parked(self, connection: str, person: str, limit: int = 64) -> Sequence[Parked]:
-        """A person's parked deliveries in order of key."""
+    async def parked(self, lease: Lease, person: str, limit: int = 64) -> Sequence[Parked]:
+        """A person's parked deliveries in this partition, in order of key."""
         ...
 
-    async def due(self, connection: str, now: float, limit: int = 256) -> Sequence[tuple[str, float]]:
-        """Persons whose first parked delivery is due, with that time, soonest first."""
+    async def due(self, lease: Lease, now: float, limit: int = 256) -> Sequence[tuple[str, float]]:
+        """Persons of this partition whose first parked delivery is due, with that time, soonest first."""
         ...
 
     async def hurry(self, connection: str, now: float, hold: str | None = None) -> int:
-        """Make waiting parked rows due now (all, or those of one hold); how many."""
+        """Make waiting parked rows of every partition due now (all, or those of one hold); how many."""
         ...
 
     async def dead(self, where: DeadFilter) -> Sequence[Dead]:
@@ -349,18 +380,16 @@ class Ledger(Protocol):
         """
         ...
 
-    async def prune(self, before: float) -> int:
-        """Delete dead letters and refusals that died before this time; how many."""
-        ...
-
     async def deliveries(
         self, connection: str | None, position: int | None, limit: int
     ) -> Sequence[tuple[str, Done]]:
         """Ended deliveries (connection, row), newest first, optionally of one position."""
         ...
 
-    async def waiting(self, connection: str | None, limit: int) -> Sequence[tuple[str, Parked]]:
-        """Parked deliveries (connection, row), soonest first."""
+    async def waiting(
+        self, connection: str | None, limit: int, position: int | None = None
+    ) -> Sequence[tuple[str, Parked]]:
+        """Parked deliveries (connection, row), soonest first, optionally of one position."""
         ...
 
     async def pause(self, pause: Pause) -> None:
@@ -373,10 +402,6 @@ class Ledger(Protocol):
 
     async def pauses(self) -> Sequence[Pause]:
         """All pauses in force."""
-        ...
-
-    async def balance(self, *, recount: bool = False) -> Sequence[Balance]:
-        """P2 per connection, from the counters, or counted again from the rows and the log."""
         ...
 
     async def suppress(self, ids: Collection[str]) -> None:
@@ -401,4 +426,37 @@ class Ledger(Protocol):
 
     async def linked(self, person: str, before: int) -> int:
         """How many links to this person were made before a position."""
+        ...
+
+
+class Store(Log, Ledger, Protocol):
+    """Log and ledger together: what concerns both at once."""
+
+    async def connect(
+        self, connection: str, sources: Collection[str], start: Literal["now", "earliest"]
+    ) -> None:
+        """Make the connection known (idempotent); a new one starts after the newest record, or first."""
+        ...
+
+    async def disconnect(self, connection: str) -> bool:
+        """Forget a connection with its rows, letters and counters; False when it is unknown."""
+        ...
+
+    async def prune(self, before: float) -> int:
+        """Delete dead letters and refused items older than this Unix time; how many."""
+        ...
+
+    async def balance(self, *, recount: bool = False) -> Sequence[Balance]:
+        """P2 per connection, from the counters, or counted again from the rows and the log."""
+        ...
+
+    async def trim(self, before: float, upto: Mapping[int, int] | None = None) -> int:
+        """Drop records received before this Unix time that every connection has settled; how many."""
+        ...
+
+    async def erase(self, person: Collection[str]) -> Erased:
+        """Remove a person's records, parked rows, dead letters, refused items and links.
+
+        Deliveries not yet settled count as erased.
+        """
         ...

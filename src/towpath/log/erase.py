@@ -89,9 +89,14 @@ def search(connection: apsw.Connection, codec: Codec, person: Person, after: int
     return Found(found, position)
 
 
-def strike(connection: apsw.Connection, codec: Codec, found: Mapping[int, frozenset[int]]) -> tuple[int, int]:
-    """Take these records out of their blobs and their deliveries into `erased`; (records, parked copies)."""
-    records, copies = 0, 0
+def strike(
+    connection: apsw.Connection, codec: Codec, found: Mapping[int, frozenset[int]]
+) -> tuple[list[tuple[int, str]], int]:
+    """Take these records out of their blobs and their deliveries into `erased`.
+
+    What went, as (position, source), and how many parked copies did.
+    """
+    records, copies = list[tuple[int, str]](), 0
     counts: Counts = Counter()
     targets = select(connection, "SELECT id, cursor FROM connection")
     for position, gone in found.items():
@@ -101,7 +106,7 @@ def strike(connection: apsw.Connection, codec: Codec, found: Mapping[int, frozen
         removed = [record for record in blob.records() if record.position in gone]
         rest = blob.without(gone)
         insert(connection, rest, rest.sources(), codec.encode(rest))
-        records += len(removed)
+        records += [(record.position, record.source) for record in removed]
         for target, cursor in targets:
             copies += _settle(connection, target, cursor, removed, counts)
     _count(connection, counts)

@@ -96,17 +96,17 @@ class SqliteLedger:
 
     # Parked deliveries
 
-    async def parked(self, connection: str, person: str, limit: int = 64) -> Sequence[Parked]:
+    async def parked(self, lease: Lease, person: str, limit: int = 64) -> Sequence[Parked]:
         """A person's parked deliveries in order of key."""
-        target, _ = self._target(connection)
+        target, _ = self._target(lease.connection)
         sql = (
             f"SELECT {_PARKED} FROM parked WHERE connection = ? AND person = ? ORDER BY position, idx LIMIT ?"  # noqa: S608
         )
         return [self._parked(row) for row in self._rows(sql, target, person, limit)]
 
-    async def due(self, connection: str, now: float, limit: int = 256) -> Sequence[tuple[str, float]]:
+    async def due(self, lease: Lease, now: float, limit: int = 256) -> Sequence[tuple[str, float]]:
         """Persons whose first parked delivery is due, soonest first."""
-        target, _ = self._target(connection)
+        target, _ = self._target(lease.connection)
         sql = "SELECT person, due FROM lane WHERE connection = ? AND due <= ? ORDER BY due LIMIT ?"
         return self._rows(sql, target, now, limit)
 
@@ -114,14 +114,17 @@ class SqliteLedger:
         """Make waiting parked rows due now; how many."""
         return await self._database.write(lambda db: _hurry(db, connection, now, hold))
 
-    async def waiting(self, connection: str | None, limit: int) -> Sequence[tuple[str, Parked]]:
-        """Parked deliveries, soonest first."""
+    async def waiting(
+        self, connection: str | None, limit: int, position: int | None = None
+    ) -> Sequence[tuple[str, Parked]]:
+        """Parked deliveries, soonest first, optionally of one position."""
         columns = ", ".join(f"p.{column}" for column in _PARKED.split(", "))
         sql = (
             f"SELECT name, {columns} FROM parked p JOIN connection ON id = p.connection "  # noqa: S608
-            "WHERE ?1 IS NULL OR name = ?1 ORDER BY due, position, idx LIMIT ?2"
+            f"WHERE (?1 IS NULL OR name = ?1) AND {'?3 IS NULL' if position is None else 'position = ?3'} "
+            "ORDER BY due, position, idx LIMIT ?2"
         )
-        return [(row[0], self._parked(row[1:])) for row in self._rows(sql, connection, limit)]
+        return [(row[0], self._parked(row[1:])) for row in self._rows(sql, connection, limit, position)]
 
     # Dead letters
 
@@ -143,8 +146,10 @@ class SqliteLedger:
         return await self._database.write(lambda db: letters.drop(db, where))
 
     async def prune(self, before: float) -> int:
-        """Delete dead letters and refusals older than this."""
-        return await self._database.write(lambda db: letters.prune(db, before))
+        """Delete dead letters and refused items older than this."""
+        return await self._database.write(
+            lambda db: letters.prune(db, before) + letters.forget_refusals(db, before)
+        )
 
     # What was
 

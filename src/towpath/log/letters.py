@@ -111,9 +111,12 @@ def drop(connection: apsw.Connection, where: DeadFilter) -> int:
 
 
 def prune(connection: apsw.Connection, before: float) -> int:
-    """Delete letters and refusals older than this."""
-    gone = 0
-    for sql in ("DELETE FROM dead WHERE died_at < ?", "DELETE FROM refused WHERE at < ?"):
-        connection.execute(sql, (before,)).fetchall()
-        gone += connection.changes()
-    return gone
+    """Delete letters older than this; how many."""
+    connection.execute("DELETE FROM dead WHERE died_at < ?", (before,)).fetchall()
+    return connection.changes()
+
+
+def forget_refusals(connection: apsw.Connection, before: float) -> int:
+    """Delete refused items older than this; how many."""
+    connection.execute("DELETE FROM refused WHERE at < ?", (before,)).fetchall()
+    return connection.changes()

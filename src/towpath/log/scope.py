@@ -146,14 +146,15 @@ def _close(
         "WHERE connection = ? AND source = ? AND since = ?",
         (last, target, scope.source, scope.since),
     )
-    positions = list(_positions(connection, codec, scope.source, max(cursor, scope.since)))
-    skipped = [p for p in positions if not _known(connection, target, p)]
+    untried = list(positions(connection, codec, scope.source, max(cursor, scope.since)))
+    skipped = [p for p in untried if not _known(connection, target, p)]
     insert_ended(connection, [(target, p, 0, SKIPPED, REMOVED, 0, 0, 0, 0, 1) for p in skipped])
     count(connection, "counter", Counter({(target, SKIPPED, REMOVED): len(skipped)}))
-    leave(connection, target, positions)
+    leave(connection, target, untried)
 
 
-def _positions(connection: apsw.Connection, codec: Codec, source: str, after: int) -> Iterator[int]:
+def positions(connection: apsw.Connection, codec: Codec, source: str, after: int) -> Iterator[int]:
+    """The positions of a source's kept records beyond a position, ascending."""
     for row in rows(connection, after + 1):
         if source in row.sources and (blob := load(connection, codec, row.position)):
             yield from (r.position for r in blob.records() if r.source == source and r.position > after)

@@ -18,13 +18,13 @@ import msgspec
 
 from ..clock import Clock
 from ..message import Record
-from . import Appended, Erased, Group, LogFull, Refused, State, trim
+from . import Appended, Erased, Group, LogFull, Refused, Standing, State, letters, trim
 from .blob import Codec, Damaged
 from .database import Database
 from .dedup import Deduplication, Pending, Seen
 from .erase import Person, search, search_copies, strike, strike_copies, unlink
 from .ledger import SqliteLedger
-from .scope import FROM
+from .scope import FROM, beyond, positions
 
 WEEK_S = 7 * 86400.0
 RESERVE_BYTES = 64 << 20
@@ -176,13 +176,32 @@ class SqliteLog:
         state = self._database.reader.execute("SELECT state FROM source WHERE name = ?", (source,)).get
         return {} if state is None else msgspec.json.decode(state, type=dict[str, object])
 
+    # What a ledger elsewhere needs
+
+    async def standing(self, partition: int = 0) -> Standing:
+        """The newest position and the accepted counts, of one instant."""
+        return await self._database.scan(lambda db, _: _standing(db))
+
+    async def count(self, source: str, after: int, partition: int = 0) -> int:
+        """How many records of a source are kept beyond a position."""
+        return await self._database.scan(lambda db, codec: beyond(db, codec, {source: after}))
+
+    async def positions(self, source: str, after: int, partition: int = 0) -> Sequence[int]:
+        """The positions of a source's kept records beyond a position, ascending."""
+        return await self._database.scan(lambda db, codec: list(positions(db, codec, source, after)))
+
     # Retention and erasure
 
-    async def trim(self, before: float) -> int:
+    async def forget_refusals(self, before: float) -> int:
+        """Delete refused items older than this; how many."""
+        return await self._database.write(lambda db: letters.forget_refusals(db, before))
+
+    async def trim(self, before: float, upto: Mapping[int, int] | None = None) -> int:
         """Drop old records that every connection has settled. Their ids stay known for the window."""
         await self._remember()
         codec, gone = Codec(), 0
-        while (step := await self._database.write(lambda db: trim.step(db, codec, before))) is not None:
+        end = None if upto is None else upto.get(0, 0)
+        while (step := await self._database.write(lambda db: trim.step(db, codec, before, end))) is not None:
             gone += step
         return gone
 
@@ -190,18 +209,20 @@ class SqliteLog:
         """Remove a person's records and their copies; the bytes are gone from the files when it returns."""
         await self._remember()
         who, codec = Person(person), Codec()
-        last, records, copies = self._last, 0, 0
+        last, copies = self._last, 0
+        gone: list[tuple[int, str]] = []
         after: int | None = 0
         while after is not None:
             step = await self._database.scan(partial(search, person=who, after=after, last=last))
             struck = await self._database.write(partial(strike, codec=codec, found=step.records))
-            after, records, copies = step.after, records + struck[0], copies + struck[1]
+            after, copies = step.after, copies + struck[1]
+            gone += struck[0]
         while found := await self._database.scan(lambda db, c: search_copies(db, c, who, last)):
             copies += await self._database.write(partial(strike_copies, copies=found))
         await self._database.write(partial(unlink, person=who))
         self._blobs.clear()
         await self._database.truncate()
-        return Erased(records, copies)
+        return Erased(len(gone), copies, gone)
 
     async def _remember(self) -> None:
         """Put the ids of all records on disk, so that they outlive the records themselves."""
@@ -279,6 +300,11 @@ class SqliteStore(SqliteLog, SqliteLedger):
 
 
 _position = attrgetter("position")
+
+
+def _standing(db: apsw.Connection) -> Standing:
+    accepted = {name: int(count) for name, count in db.execute("SELECT name, accepted FROM source")}
+    return Standing(int(db.execute("SELECT last FROM log").get), accepted)
 
 
 def _free_bytes(directory: Path) -> int:

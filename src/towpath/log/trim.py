@@ -14,9 +14,9 @@ from .settle import ACCEPTED, EXTRA, SKIPPED, Counts, count
 STEP_RECORDS = 20_000
 
 
-def step(connection: apsw.Connection, codec: Codec, before: float) -> int | None:
+def step(connection: apsw.Connection, codec: Codec, before: float, upto: int | None) -> int | None:
     """Drop the oldest blobs, about `STEP_RECORDS` records; how many went, None when none is left."""
-    gone = _droppable(connection, before)
+    gone = _droppable(connection, before, upto)
     if not gone:
         return None
     trimmed = gone[-1].last
@@ -35,8 +35,9 @@ def step(connection: apsw.Connection, codec: Codec, before: float) -> int | None
     return sum(sum(row.sources.values()) for row in gone)
 
 
-def _droppable(connection: apsw.Connection, before: float) -> list[Row]:
+def _droppable(connection: apsw.Connection, before: float, upto: int | None) -> list[Row]:
     settled = connection.execute("SELECT coalesce(min(cursor), (SELECT last FROM log)) FROM connection").get
+    settled = settled if upto is None else min(settled, upto)
     gone: list[Row] = []
     records = 0
     for row in rows(connection, 0, limit=1024):

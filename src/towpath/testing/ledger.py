@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 import pytest
@@ -17,22 +16,17 @@ from towpath.log import (
     Done,
     Key,
     Lease,
-    Ledger,
-    Log,
     Parked,
     Pause,
     Refused,
     Settlement,
+    Store,
 )
 from towpath.message import Record
 
 from .log import HOUR_S, Stores, ids_of
 
 ALL = DeadFilter()
-
-
-class Store(Log, Ledger, Protocol):
-    """Log and ledger of one place."""
 
 
 async def lease_of(store: Store, owner: str = "one", connection: str = "out") -> Lease:
@@ -211,11 +205,11 @@ class LedgerContract(Ledgers):
             1, 0, "ann", 90.5, 3, 12.0, "503: busy", records[0], follower=True, hold="track", alone=2
         )
         await self.store.settle(lease, Settlement(1, parked=[row]))
-        assert await self.store.parked("out", "ann") == [row]
+        assert await self.store.parked(lease, "ann") == [row]
         assert await self.store.waiting(None, 5) == [("out", row)]
         changed = msgspec.structs.replace(row, due=95.0, attempts=4, person="bob")
         await self.store.settle(lease, Settlement(1, parked=[changed]))
-        assert (await self.store.parked("out", "ann"), await self.store.parked("out", "bob")) == (
+        assert (await self.store.parked(lease, "ann"), await self.store.parked(lease, "bob")) == (
             [],
             [changed],
         )
@@ -225,27 +219,27 @@ class LedgerContract(Ledgers):
         lease, records = await self.start("a", "b", "c", "d")
         rows = [park(records[0], 80.0), park(records[1], 10.0), park(records[2], 50.0, person="bob")]
         await self.store.settle(lease, Settlement(3, parked=rows))
-        assert await self.store.due("out", 79.0) == [("bob", 50.0)]
-        assert await self.store.due("out", 80.0) == [("bob", 50.0), ("ann", 80.0)]
-        assert await self.store.due("out", 80.0, limit=1) == [("bob", 50.0)]
+        assert await self.store.due(lease, 79.0) == [("bob", 50.0)]
+        assert await self.store.due(lease, 80.0) == [("bob", 50.0), ("ann", 80.0)]
+        assert await self.store.due(lease, 80.0, limit=1) == [("bob", 50.0)]
         await self.store.settle(lease, Settlement(3, [Done(1, 0, "delivered")]))
-        assert await self.store.due("out", 79.0) == [("ann", 10.0), ("bob", 50.0)]
+        assert await self.store.due(lease, 79.0) == [("ann", 10.0), ("bob", 50.0)]
 
     async def test_parked_rows_of_a_person_are_in_order_of_key(self) -> None:
         lease, records = await self.start("a", "b", "c")
         rows = [park(records[i], 10.0 - i, index=j) for i in (2, 0, 1) for j in (1, 0)]
         await self.store.settle(lease, Settlement(3, parked=rows))
-        assert keys(await self.store.parked("out", "ann")) == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
-        assert keys(await self.store.parked("out", "ann", limit=2)) == [(1, 0), (1, 1)]
+        assert keys(await self.store.parked(lease, "ann")) == [(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1)]
+        assert keys(await self.store.parked(lease, "ann", limit=2)) == [(1, 0), (1, 1)]
 
     async def test_a_merge_renames_parked_rows(self) -> None:
         lease, records = await self.start("a", "b", "c")
         rows = [park(records[0], 60.0, person="anon"), park(records[1], 40.0)]
         await self.store.settle(lease, Settlement(2, parked=rows))
         await self.store.settle(lease, Settlement(2, merges=[("anon", "ann")], parked=[park(records[2])]))
-        assert keys(await self.store.parked("out", "ann")) == [(1, 0), (2, 0), (3, 0)]
-        assert await self.store.parked("out", "anon") == []
-        assert await self.store.due("out", 100.0) == [("ann", 60.0)]
+        assert keys(await self.store.parked(lease, "ann")) == [(1, 0), (2, 0), (3, 0)]
+        assert await self.store.parked(lease, "anon") == []
+        assert await self.store.due(lease, 100.0) == [("ann", 60.0)]
 
     async def test_hurry_makes_waiting_rows_due(self) -> None:
         lease, records = await self.start("a", "b", "c")
@@ -256,9 +250,9 @@ class LedgerContract(Ledgers):
         ]
         await self.store.settle(lease, Settlement(3, parked=rows))
         assert await self.store.hurry("out", 100.0, "push") == 1
-        assert await self.store.due("out", 100.0) == [("bob", 100.0)]
+        assert await self.store.due(lease, 100.0) == [("bob", 100.0)]
         assert await self.store.hurry("out", 100.0) == 2
-        assert sorted(await self.store.due("out", 100.0)) == [(person, 100.0) for person in people]
+        assert sorted(await self.store.due(lease, 100.0)) == [(person, 100.0) for person in people]
         assert await self.store.hurry("out", 100.0) == 0
 
     # Dead letters
@@ -293,9 +287,10 @@ class LedgerContract(Ledgers):
         where = DeadFilter(ids=[oldest.id])
         assert await self.store.replay(where, 500.0) == {"out": 1}
         assert await self.store.replay(where, 500.0) == {}
-        (row,) = await self.store.parked("out", "ann")
+        lease = await lease_of(self.store)
+        (row,) = await self.store.parked(lease, "ann")
         assert (row.position, row.due, row.attempts, row.record) == (1, 500.0, 0, oldest.record)
-        assert await self.store.due("out", 500.0) == [("ann", 500.0)]
+        assert await self.store.due(lease, 500.0) == [("ann", 500.0)]
         assert [(b.dead, b.waiting, b.difference) for b in await balances(self.store)] == [(2, 1, 0)] * 2
         await settle(self.store, Settlement(3, [Done(1, 0, "delivered")]))
         assert [(b.dead, b.delivered, b.waiting) for b in await balances(self.store)] == [(2, 1, 0)] * 2
@@ -308,8 +303,8 @@ class LedgerContract(Ledgers):
             await self.store.settle(lease, Settlement(0, [done], [bury(record)]))
         assert await self.store.replay(DeadFilter(person="ann", limit=1), 500.0) == {"out": 4}
         assert await self.store.dead(ALL) == []
-        assert keys(await self.store.parked("out", "ann")) == [(1, 0), (2, 0), (3, 0), (4, 0)]
-        assert await self.store.due("out", 500.0) == [("ann", 500.0)]
+        assert keys(await self.store.parked(lease, "ann")) == [(1, 0), (2, 0), (3, 0), (4, 0)]
+        assert await self.store.due(lease, 500.0) == [("ann", 500.0)]
 
     async def test_drop_takes_all_that_fit(self) -> None:
         newest, _, _ = await self.deaths()

@@ -229,6 +229,36 @@ class LogContract(Stores[Log]):
         await self.reopen()
         assert await self.store.source_state("poll") == {"page": 3, "seen": ["x"]}
 
+    # What a ledger elsewhere needs
+
+    @pytest.mark.spec("D05")
+    async def test_standing_and_counts_agree(self) -> None:
+        await self.keep("a", "b", "c")
+        await self.store.append([self.group("a", "d", source="app"), self.group("b", "e")])
+        standing = await self.store.standing()
+        assert (standing.last, dict(standing.accepted)) == (6, {"web": 4, "app": 2})
+        assert [await self.store.count("web", after) for after in (0, 2, 3, 6)] == [4, 2, 1, 0]
+        assert [await self.store.count(source, 0) for source in ("app", "none")] == [2, 0]
+        assert await self.store.positions("web", 2) == [3, 6]
+        assert await self.store.positions("app", 0) == [4, 5]
+
+    @pytest.mark.spec("D19")
+    async def test_trim_stops_where_it_is_told(self) -> None:
+        await self.keep("a", "b")
+        await self.keep("c", "d")
+        await self.clock.advance(HOUR_S)
+        assert await self.store.trim(self.clock.now(), {0: 0}) == 0
+        assert await self.store.trim(self.clock.now(), {0: 2}) == 2
+        assert ids_of(await self.all()) == ["c", "d"]
+        assert (await self.store.standing()).accepted == {"web": 4}
+        assert await self.store.count("web", 0) == 2
+
+    @pytest.mark.spec("E035", "D19")
+    async def test_refused_items_are_forgotten_by_age(self) -> None:
+        await self.store.append([], [Refused("web", i, "E1301", "no", b"", float(i)) for i in range(3)])
+        assert await self.store.forget_refusals(2.0) == 2
+        assert [refused.index for refused in await self.store.refusals()] == [2]
+
     # Erasing
 
     @pytest.mark.spec("D10")
@@ -247,6 +277,7 @@ class LogContract(Stores[Log]):
         )
         erased = await self.store.erase(["ann", "7"])
         assert (erased.records, erased.copies) == (4, 0)
+        assert sorted(erased.gone) == [(position, "web") for position in (1, 2, 3, 6)]
         assert [(r.position, r.message_id) for r in await self.all()] == [(4, "3"), (5, "4"), (7, "6")]
         await self.reopen()
         assert [r.position for r in await self.store.read(3, 2)] == [4, 5]
