@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .destination import Destination, Scope
+from .destination import Destination, Ended, Scope
 from .http import Stopping, Undelivered
 from .lanes import Lane, Parcel
 from .outcome import Delivered, Outcome, Paused, Rejected, Retry
@@ -35,24 +35,33 @@ class Courier:
             for parcel in parcels:
                 parcel.exchange = error.exchange
             return [error.outcome] * len(parcels)
-        except Exception:
-            return [self.unforeseen("delivering")] * len(parcels)
+        except Exception as error:
+            return [self.unforeseen("delivering", error)] * len(parcels)
 
-    def unforeseen(self, doing: str) -> Retry:
-        """The outcome of an exception nobody expected, with its traceback. Call it where that is handled."""
+    def unforeseen(self, doing: str, error: Exception) -> Retry:
+        """The outcome of an exception nobody expected, with its traceback."""
         http = self._scope.http
-        found = redact(traceback.format_exc(limit=-3), {*http.secrets, *header_secrets(http.headers)})
+        lines = "".join(traceback.format_exception(error, limit=-3))
+        found = redact(lines, {*http.secrets, *header_secrets(http.headers)})
         return Retry(f"{doing} failed: {found}", code=UNFORESEEN)
 
     async def _call(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         if len(parcels) == 1:
-            await self._destination.deliver(parcels[0].payload, self._scope)
-            return [Delivered()]
+            return [await self._destination.deliver(parcels[0].payload, self._scope) or Delivered()]
         payloads = [parcel.payload for parcel in parcels]
-        outcomes: list[Outcome | None] = [*await self._destination.deliver_batch(payloads, self._scope)]
-        if len(outcomes) != len(parcels):
-            raise ValueError(f"deliver_batch returned {len(outcomes)} outcomes for {len(parcels)} payloads")
-        return outcomes
+        ended = await self._destination.deliver_batch(payloads, self._scope)
+        if len(ended) != len(parcels):
+            raise ValueError(f"deliver_batch returned {len(ended)} outcomes for {len(parcels)} payloads")
+        return [self._outcome(parcel, end) for parcel, end in zip(parcels, ended, strict=True)]
+
+    def _outcome(self, parcel: Parcel, ended: Ended) -> Outcome | None:
+        """What one item of a batch came to; one that raised keeps its exchange, like a call of its own."""
+        if isinstance(ended, Undelivered):
+            parcel.exchange = ended.exchange
+            return ended.outcome
+        if isinstance(ended, Stopping):
+            return None
+        return self.unforeseen("delivering", ended) if isinstance(ended, Exception) else ended
 
     async def _halves(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """A batch refused as a whole is halved until the one at fault stands alone (D03)."""

@@ -33,6 +33,7 @@ HOLD_S = 10.0  # the longest wait in memory
 STALLED_S = 60.0  # the longest wait of one head between two attempts in an outage
 THROTTLE_S = 5.0
 DOOR_S = 1.0
+REPORTS_LIMIT = 1000  # characters
 LEASE_S = 60.0
 LEASE_POLL_S = 1.0
 STOP_POLL_S = 0.02
@@ -74,7 +75,7 @@ class DeliveryLoop:
         self._clock = scope.clock
         self._owner = f"{owner}/{scope.clock.token(4).hex()}"
         self._lanes = Lanes(window)
-        self._settler = Settler(ledger, scope.clock, self._released)
+        self._settler = Settler(ledger, scope.clock, self._released, lambda: self._dispatch.busy)
         self._courier = Courier(connection.destination, scope)
         self.pauses = Pauses(connection, ledger, scope, self._unblock)
         self._dispatch = Dispatch(
@@ -82,7 +83,6 @@ class DeliveryLoop:
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
         )  # fmt: skip
         self._parking = Parking(
-            connection.name,
             ledger,
             scope.clock,
             self._settler,
@@ -259,8 +259,8 @@ class DeliveryLoop:
             return item.payload
         try:
             verdict = self.connection.payload(item.message)
-        except Exception:
-            return self._courier.unforeseen("preparing")
+        except Exception as error:
+            return self._courier.unforeseen("preparing", error)
         if isinstance(verdict, Payload):
             item.payload = verdict
         return verdict
@@ -589,8 +589,8 @@ class DeliveryLoop:
 
 def _ending(outcome: Ending) -> tuple[DoneState, str, int]:
     match outcome:
-        case Delivered(code):
-            return "delivered", "", code
+        case Delivered(code, reports):
+            return "delivered", "; ".join(reports)[:REPORTS_LIMIT], code
         case Skipped(reason):
             return "skipped", reason, 0
         case Rejected(reason, code):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict
 
-from .http import Http, Undelivered
+from .http import Http, Stopping, Undelivered
 from .outcome import Delivered, Outcome, Rejected, Retry, Skipped
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Limits(Struct, frozen=True):
     """What the destination allows; the loop keeps to it, never the destination itself.
 
     `batch` items and `batch_bytes` bound one `deliver_batch`; `in_flight` bounds calls at once;
-    `ordered_batch` says the vendor applies the items of one batch in order, so one person's messages may
-    share it; `coalesce` turns `merge` on.
+    `ordered_batch` says that one person's messages may share a batch: the vendor applies them in order, and
+    none behind one that it may take later (answers 429 or 5xx to); `coalesce` turns `merge` on.
     """
 
     batch: int = 1
@@ -106,7 +106,10 @@ class Scope(Struct, frozen=True):
     http: Http
     clock: Clock
     memory: Memory
-    ports: Mapping[str, Any] = {}
+
+
+Ended: TypeAlias = Outcome | Exception | None
+"""What became of one payload of a batch: its outcome, what it raised, or None when it was not sent."""
 
 
 class Destination(ABC, Generic[S]):
@@ -139,19 +142,28 @@ class Destination(ABC, Generic[S]):
         """One message as requests, or why it has none. Pure: no I/O, clock or state."""
 
     @abstractmethod
-    async def deliver(self, payload: Payload, scope: Scope) -> None:
-        """Send one payload once; returning means delivered, `scope.http` raises `Undelivered` otherwise."""
+    async def deliver(self, payload: Payload, scope: Scope) -> Delivered | None:
+        """Send one payload once; returning means delivered, `scope.http` raises `Undelivered` otherwise.
 
-    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Outcome]:
-        """Send payloads and say what became of each, in order; override where the vendor takes batches."""
-        outcomes: list[Outcome] = []
+        Return `Delivered(reports=…)` to say what only showed while delivering, like a field left out.
+        """
+
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
+        """Send payloads and say what became of each, in order; override where the vendor takes batches.
+
+        What one payload raised stands for it in the answer: an `Undelivered` (`scope.http.undelivered`
+        makes one with the exchange, for its dead letter), or a failure of our own, which is tried again.
+        Raising concerns them all: a batch refused with 400 or 413 is halved until the one at fault is found.
+        """
+        ended: list[Ended] = []
         for payload in payloads:
             try:
-                await self.deliver(payload, scope)
-                outcomes.append(Delivered())
-            except Undelivered as error:
-                outcomes.append(error.outcome)
-        return outcomes
+                ended.append(await self.deliver(payload, scope) or Delivered())
+            except Stopping:
+                return [*ended, *[None] * (len(payloads) - len(ended))]
+            except Exception as error:
+                ended.append(error)
+        return ended
 
     def merge(self, earlier: Payload, later: Payload) -> Payload | None:
         """One payload that does what two in a row of one person would (D20), or None."""

@@ -8,9 +8,13 @@ from msgspec import Struct
 
 
 class Delivered(Struct, frozen=True):
-    """The destination accepted it. `code` is the HTTP status where there was one."""
+    """The destination accepted it. `code` is the HTTP status where there was one.
+
+    `reports` say what of it was left out or changed on the way, where only delivering could show it.
+    """
 
     code: int = 0
+    reports: tuple[str, ...] = ()
 
 
 class Skipped(Struct, frozen=True):

@@ -14,6 +14,8 @@ from .log import Dead, Done, Key, Lease, Ledger, Parked, Settlement
 
 CURSOR_STEP = 512
 RETRY_S = 1.0
+GATHER_S = 0.02  # the longest that ends wait for more to share their transaction
+GATHER_STEP_S = 0.002
 
 log = structlog.get_logger("towpath.settle")
 
@@ -42,12 +44,23 @@ class Gathered:
 
 
 class Settler:
-    """Owns the cursor of one connection. `release` is called with lanes once their ends are on disk."""
+    """Owns the cursor of one connection.
 
-    def __init__(self, ledger: Ledger, clock: Clock, release: Callable[[list[Lane]], None]) -> None:
+    `release` is called with lanes once their ends are on disk. While `busy` says that other persons can go,
+    ends are gathered for a moment: every transaction costs an fsync and two changes of thread.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        release: Callable[[list[Lane]], None],
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._release = release
+        self._busy = busy
         self._dirty = asyncio.Event()
         self._next = Gathered()
         self._writing: Gathered | None = None
@@ -58,6 +71,12 @@ class Settler:
     def begin(self, lease: Lease, position: int) -> None:
         """Start from the ledger's cursor, under this lease."""
         self.lease, self.cursor, self._saved = lease, Cursor(position), position
+
+    def held(self) -> Lease:
+        """The lease this loop works under. Raises `Fenced` before there is one."""
+        if self.lease is None:
+            raise Fenced
+        return self.lease
 
     @property
     def backlog(self) -> int:
@@ -120,11 +139,18 @@ class Settler:
         try:
             while True:
                 await self._dirty.wait()
+                await self._gather()
                 self._dirty.clear()
                 await self._write()
         finally:
             for waiter in self._next.waiters + (self._writing.waiters if self._writing else []):
                 waiter.cancel()
+
+    async def _gather(self) -> None:
+        """Wait for more ends, as long as nobody waits for these."""
+        until_s = self._clock.monotonic() + GATHER_S
+        while self._busy() and not self._next.waiters and self._clock.monotonic() < until_s:
+            await self._clock.sleep(GATHER_STEP_S)
 
     async def _write(self) -> None:
         if self.lease is None:

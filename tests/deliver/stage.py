@@ -11,7 +11,7 @@ import msgspec
 
 from towpath.connection import Connection
 from towpath.deliver import DeliveryLoop
-from towpath.destination import Call, Check, Destination, Limits, Payload, Scope, Settings
+from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings
 from towpath.http import Exchange, Http, Reply, Request, Undelivered
 from towpath.identity import Identity
 from towpath.lanes import Item
@@ -82,16 +82,23 @@ class Vendor(Destination[Settings]):
             return None
         return Payload([Call("POST", "/", {})], capability=earlier.capability, data=both)
 
-    async def deliver(self, payload: Payload, scope: Scope) -> None:
+    async def deliver(self, payload: Payload, scope: Scope) -> Delivered | None:
         await self._send(payload.data)
-        self._raise(self.answer(payload.data[-1]))
+        self._raise(answer := self.answer(payload.data[-1]))
+        return answer if isinstance(answer, Delivered) else None
 
-    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Outcome]:
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
         messages = [message for payload in payloads for message in payload.data]
         await self._send(messages)
         self._raise(self.batch_answer(messages))
-        outcomes = [self.answer(payload.data[-1]) for payload in payloads]
-        return [outcome if isinstance(outcome, Outcome) else OK for outcome in outcomes]
+        return [self._ended(payload.data[-1]) for payload in payloads]
+
+    def _ended(self, message: Message) -> Ended:
+        try:
+            self._raise(answer := self.answer(message))
+        except Exception as error:
+            return error
+        return answer if isinstance(answer, Delivered) else OK
 
     async def check(self, scope: Scope) -> Sequence[Check]:
         self.checked_at.append(self.clock.monotonic())

@@ -7,14 +7,15 @@ from math import ceil, log2
 
 import pytest
 
-from towpath.destination import Call, Limits, Payload
+from towpath.destination import Call, Ended, Limits, Payload
 from towpath.http import Stopping
+from towpath.log import DeadFilter
 from towpath.message import Message
-from towpath.outcome import Outcome, Rejected, Retry
+from towpath.outcome import Delivered, Outcome, Rejected, Retry
 from towpath.testing.loop import virtual
 
 from .conftest import MakeStage
-from .stage import DOWN, OK, Stage
+from .stage import DOWN, OK, Answer, Stage
 
 
 def person(call: Sequence[str]) -> list[str]:
@@ -171,7 +172,7 @@ async def test_a_wrong_number_of_verdicts_is_a_retry(stage: MakeStage) -> None:
     s = stage()
     s.vendor.bounds = Limits(batch=10, in_flight=1)
 
-    async def short(payloads: Sequence[Payload], scope: object) -> Sequence[Outcome]:
+    async def short(payloads: Sequence[Payload], scope: object) -> Sequence[Ended]:
         return [OK]
 
     s.vendor.deliver_batch = short  # type: ignore[method-assign]
@@ -182,6 +183,34 @@ async def test_a_wrong_number_of_verdicts_is_a_retry(stage: MakeStage) -> None:
     await s.pass_s(1)
     assert {type(outcome) for _, outcome in s.told} == {Retry}
     assert "1 outcomes for 3 payloads" in s.told[0][1].reason  # type: ignore[union-attr]
+    await s.stop()
+
+
+@virtual
+async def test_each_item_of_a_batch_ends_as_it_says(stage: MakeStage) -> None:
+    s = stage()
+    s.vendor.bounds = Limits(batch=10, in_flight=1)
+    answers: dict[str, Answer] = {
+        "refused": Rejected("400: no such field", 400),
+        "broken": ZeroDivisionError("a bug of the destination"),
+        "unsent": Stopping(),
+        "told": Delivered(200, ("e-mail left out", "phone left out")),
+    }
+    s.vendor.answer = lambda message: answers.pop(message.message_id, None)
+    await s.open()
+    for name in [*answers, "good"]:
+        await s.send(name, person=name)
+    await s.start()
+    await s.drained()
+    tries = {"refused": 1, "broken": 2, "unsent": 2, "told": 1, "good": 1}
+    assert {name: len(s.vendor.attempts(name)) for name in tries} == tries
+    (letter,) = await s.store.dead(DeadFilter())
+    assert letter.exchange is not None
+    assert (letter.record.message_id, letter.exchange.status) == ("refused", 400)
+    (told,) = [
+        done for _, done in await s.store.deliveries(None, None, 9) if done.reason and done.code == 200
+    ]
+    assert (told.state, told.reason) == ("delivered", "e-mail left out; phone left out")
     await s.stop()
 
 

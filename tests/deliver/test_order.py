@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from towpath.http import Undelivered
+from towpath.log import Lease
 from towpath.message import Record
 from towpath.outcome import Retry
 from towpath.parking import PAGE
@@ -135,8 +136,8 @@ async def test_no_row_is_left_behind_when_one_is_stored_while_the_lane_loads(sta
     await s.open()
     parked = s.store.parked
 
-    async def slowly(connection: str, person: str, limit: int = 64) -> object:
-        rows = await parked(connection, person, limit)
+    async def slowly(lease: Lease, person: str, limit: int = 64) -> object:
+        rows = await parked(lease, person, limit)
         await s.clock.sleep(3)
         return rows
 

@@ -81,7 +81,7 @@ class World:
         self.memory = FakeMemory(self.clock)
         self.reports: list[str] = []
         http = Http(self.network, self.clock, headers=self.destination.headers())
-        self.scope = Scope(http, self.clock, self.memory, {"report": self.reports.append})
+        self.scope = Scope(http, self.clock, self.memory)
 
     async def deliver(self, given: Message) -> Outcome:
         """Prepare and deliver one message; the outcome the loop would see."""
@@ -90,10 +90,11 @@ class World:
     async def deliver_payload(self, payload: Payload) -> Outcome:
         """Deliver one payload; the outcome the loop would see."""
         try:
-            await self.destination.deliver(payload, self.scope)
+            delivered = await self.destination.deliver(payload, self.scope)
         except Undelivered as error:
             return error.outcome
-        return Delivered()
+        self.reports += delivered.reports
+        return Delivered(delivered.code)
 
     def calls(self) -> list[str]:
         """What was sent, as `METHOD /path`, oldest first; reading empties it."""

@@ -503,13 +503,6 @@ async def test_a_second_clash_is_rejected_and_ends() -> None:
     assert there.calls().count(PUT) == 2
 
 
-@pytest.mark.spec("K071")
-async def test_without_a_port_for_reports_deliveries_work_the_same() -> None:
-    there = world(found("externalId=u1"), ("PUT", "*", Clashing("a@b.io").write))
-    there.scope = msgspec.structs.replace(there.scope, ports={})
-    assert await there.deliver(identify(EMAIL)) == Delivered()
-
-
 # Companies.
 
 

@@ -63,15 +63,16 @@ class Connection:
         self.destination = kustomer(**{"api_key": key, **(settings or {})})
         http = Http(InProcess(self.simulator), self.clock, headers=self.destination.headers())
         self.reports: list[str] = []
-        self.scope = Scope(http, self.clock, FakeMemory(self.clock), {"report": self.reports.append})
+        self.scope = Scope(http, self.clock, FakeMemory(self.clock))
 
     async def deliver(self, given: Message) -> Outcome:
         """Prepare and deliver; the outcome the loop would see."""
         try:
-            await self.destination.deliver(prepared(self.destination, given), self.scope)
+            delivered = await self.destination.deliver(prepared(self.destination, given), self.scope)
         except Undelivered as error:
             return error.outcome
-        return Delivered()
+        self.reports += delivered.reports
+        return Delivered(delivered.code)
 
     def customers(self) -> list[dict[str, Any]]:
         """What the organisation's customers have, oldest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator
 from towpath.destination import Call, Check, Destination, Limits, Payload, Scope, Settings
 from towpath.http import Undelivered
 from towpath.message import Message, identifier
-from towpath.outcome import Paused, Rejected, Skipped
+from towpath.outcome import Delivered, Paused, Rejected, Skipped
 from towpath.vendors.kustomer import KustomerApi, customer_url, customers_url, look_up_url, tracking_url
 from towpath.vendors.kustomer_schema import MOST_CUSTOM_KEYS, Unfit, event_name_fits, is_e164
 
@@ -204,25 +204,23 @@ class Kustomer(Destination[KustomerSettings]):
         create = Call("POST", customers_url(base_url), body, "no look-up finds the customer")
         return Payload((update, create), look_ups, reports, CUSTOMERS, person)
 
-    async def deliver(self, payload: Payload, scope: Scope) -> None:
+    async def deliver(self, payload: Payload, scope: Scope) -> Delivered:
         """Send the event, or find the person and update or create the customer. Raises `Undelivered`.
 
-        What only shows at delivery (an identifier that another customer holds) is told to the port `report`,
-        a function of one text, where the scope has it.
+        Reports what only shows at delivery: an identifier that another customer holds.
         """
         api = KustomerApi(scope.http, self.settings.base_url)
+        reports: list[str] = []
         try:
             if isinstance(payload.data, Person):
-                await self._identification(payload.data, api, scope).run()
+                known, keep_company = KnownCustomers(scope.memory), self.settings.keep_company
+                person = Identification(payload.data, api, known, reports.append, keep_company=keep_company)
+                await person.run()
             else:
                 await api.track(payload.data)
         except Undelivered as error:
             raise self._explained(error, payload) from error
-
-    def _identification(self, person: Person, api: KustomerApi, scope: Scope) -> Identification:
-        known = KnownCustomers(scope.memory)
-        report: Callable[[str], None] = scope.ports.get("report", _unheard)
-        return Identification(person, api, known, report, keep_company=self.settings.keep_company)
+        return Delivered(reports=tuple(reports))
 
     def _explained(self, error: Undelivered, payload: Payload) -> Undelivered:
         """The same failure, with what people can do about it."""
@@ -275,10 +273,6 @@ class Kustomer(Destination[KustomerSettings]):
             return [Check.failed("API key", self._explained(error, Payload(())))]
         roles = _roles_in(reply.json())
         return [Check("API key", ok=True, detail="accepted"), *(_role_line(role, roles) for role in ROLES)]
-
-
-def _unheard(text: str) -> None:
-    """Where nobody asked for reports."""
 
 
 def _same(first: Person, second: Person) -> bool:

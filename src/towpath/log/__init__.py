@@ -191,7 +191,7 @@ Key: TypeAlias = tuple[int, int]
 
 
 class Done(Struct, frozen=True, gc=False):
-    """A delivery that has ended. `reason` is set for skipped and dead.
+    """A delivery that has ended. `reason`: why it was skipped or died; of a delivered one, what it reports.
 
     `at` is Unix seconds; `ms` is what the last attempt took.
     """

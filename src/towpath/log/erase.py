@@ -15,7 +15,7 @@ from .append import insert
 from .blob import Codec
 from .schema import select
 from .scope import leave, load, scopes
-from .settle import ACCEPTED, DEAD, ERASED, Counts, Letter, count, has_ended, insert_ended, relane, unpark
+from .settle import ACCEPTED, DEAD, DELIVERED, ERASED, Counts, Letter, count, has_ended, insert_ended, relane, unpark
 
 STEP_BLOBS = 64
 PREFIXES = ("", "u:", "a:")
@@ -125,8 +125,8 @@ def _settle(
     _end(connection, target, ((position, 0) for position in untried), counts)
     leave(connection, target, own)
     connection.executemany(
-        "UPDATE settlement SET reason = '' WHERE connection = ? AND position = ? AND kind = ?",
-        [(target, position, DEAD) for position in own],
+        "UPDATE settlement SET reason = '' WHERE connection = ? AND position = ? AND kind IN (?, ?)",
+        [(target, position, DEAD, DELIVERED) for position in own],
     )
     return copies
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
@@ -273,12 +274,13 @@ class DestinationContract:
                 await self.make().deliver(payload, scope)
             assert network.requests == []
 
-    async def test_stopping_passes_through_a_batch(self) -> None:
-        """The same for a batch."""
+    async def test_a_stop_keeps_a_batch_from_being_sent(self) -> None:
+        """The same for a batch: it raises, or says of each that it was not sent."""
+        batch = self._batch()
         scope, network = self.scope(*self.accepted)
         scope.http.stopping = True
-        with pytest.raises(Stopping):
-            await self.make().deliver_batch(self._batch(), scope)
+        with suppress(Stopping):
+            assert list(await self.make().deliver_batch(batch, scope)) == [None] * len(batch)
         assert network.requests == []
 
     async def test_cancellation_passes_through(self) -> None:
@@ -298,17 +300,18 @@ class DestinationContract:
         scope, _ = self.scope(*self.accepted)
         outcomes = await self.make().deliver_batch(batch, scope)
         assert len(outcomes) == len(batch)
-        assert all(isinstance(outcome, OUTCOMES) for outcome in outcomes)
+        assert all(isinstance(outcome, (*OUTCOMES, Undelivered)) for outcome in outcomes)
 
     async def test_a_failing_batch_has_outcomes_too(self) -> None:
         """Whether it is refused item by item or as a whole."""
         batch = self._batch()
         scope, _ = self.scope(("*", "*", Reply(500)))
         try:
-            outcomes = await self.make().deliver_batch(batch, scope)
+            ended = await self.make().deliver_batch(batch, scope)
         except Undelivered as error:
-            outcomes = [error.outcome] * len(batch)
-        assert len(outcomes) == len(batch)
+            ended = [error] * len(batch)
+        assert len(ended) == len(batch)
+        outcomes = [end.outcome if isinstance(end, Undelivered) else end for end in ended]
         assert all(isinstance(outcome, Retry) for outcome in outcomes)
 
     async def test_no_payloads_no_requests(self) -> None:
