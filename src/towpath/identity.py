@@ -35,6 +35,10 @@ class LinkStore(Protocol):
         """How many links to this person were made before a position."""
         ...
 
+    async def identifiers(self, person: str, before: int, limit: int) -> int:
+        """How many ids lead to this person (itself one) by links made before a position; `limit` at most."""
+        ...
+
 
 class Place(Struct, frozen=True, gc=False):
     """Where a message belongs: its person, the lanes (old, new) its link joins, why a link was refused."""
@@ -51,8 +55,16 @@ class Identity:
     userId that identified with it; a userId joins another userId only by a server's alias (D13, D15).
     """
 
-    def __init__(self, store: LinkStore, *, junk: Collection[str] = (), links_max: int = 500) -> None:
+    def __init__(
+        self,
+        store: LinkStore,
+        *,
+        junk: Collection[str] = (),
+        links_max: int = 500,
+        identifiers_max: int = 1000,
+    ) -> None:
         self._store = store
+        self._identifiers_max = identifiers_max
         self._junk = JUNK | {word.lower() for word in junk}
         self._links_max = links_max
         self._cache: OrderedDict[str, Links] = OrderedDict()
@@ -123,19 +135,24 @@ class Identity:
         owner, target = await self.resolve(old, before), await self.resolve(new, before)
         if owner == target:
             return None, ""
-        if why := await self._brake(old, new, target, position):
-            return None, why
         moved = old.startswith("a:") and owner != old
+        if why := await self._brake(old, new, old if moved else owner, target, position):
+            return None, why
         await self._link(old if moved else owner, position, target)
         # An anonymousId that changes hands leaves its history where it was: joining would merge two users.
         return (None if moved else (owner, target)), ""
 
-    async def _brake(self, old: str, new: str, target: str, position: int) -> str:
+    async def _brake(self, old: str, new: str, joined: str, target: str, position: int) -> str:
+        """Why `joined` must not become the target's (D15); empty when it may."""
         for identifier in (old, new):
             if identifier[2:].strip().lower() in self._junk:
                 return f"{identifier[2:]!r} is not an id of one person; no link was made"
         if await self._store.linked(target, position) >= self._links_max:
             return f"{target[2:]!r} already has {self._links_max} linked ids; no further link was made"
+        limit = self._identifiers_max + 1
+        known = await self._store.identifiers(target, position, limit)
+        if known + await self._store.identifiers(joined, position, limit) > self._identifiers_max:
+            return f"{target[2:]!r} would have over {self._identifiers_max} ids; no further link was made"
         return ""
 
     async def _link(self, identifier: str, position: int, person: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from towpath.destination import Check
-from towpath.identity import Identity
+from towpath.identity import Identity, Place
 from towpath.message import Message, Trust
 from towpath.outcome import Paused
 from towpath.testing.loop import virtual
@@ -201,6 +201,31 @@ async def test_links_per_person_are_capped_and_the_refusal_is_reported(stage: Ma
     assert await identity.resolve("a:x4", 10) == "a:x4"
     again = Identity(s.store, links_max=3)
     assert [await again.place(message("identify", "ann", f"x{n}"), n + 1) for n in range(5)] == places
+    await s.close()
+
+
+@pytest.mark.spec("D15")
+@virtual
+async def test_ids_of_one_person_are_capped_through_all_links(stage: MakeStage) -> None:
+    s = stage()
+    await s.open()
+
+    async def places() -> list[Place]:
+        identity = Identity(s.store, identifiers_max=4)
+        calls = [message("identify", "old", f"x{n}") for n in range(3)]
+        calls += [
+            message("identify", "new", "y"),
+            message("alias", "new", None, previous_id="old", trust="server"),
+        ]
+        calls += [message("identify", "old", "z"), message("identify", "new", "z")]
+        return [await identity.place(call, n + 1) for n, call in enumerate(calls)]
+
+    first = await places()
+    assert [bool(place.merges) for place in first] == [True, True, True, True, True, False, True]
+    assert first[4].merges == [("a:old", "u:new")]
+    assert "would have over 4 ids" in first[4].refused
+    assert "would have over 4 ids" in first[5].refused
+    assert await places() == first
     await s.close()
 
 

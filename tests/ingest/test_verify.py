@@ -134,6 +134,14 @@ async def test_who_claims_a_user_by_a_trait_needs_the_same_proof(claim: dict[str
         assert said == f"userHash does not belong to this {where}", "each user claimed must be the proven one"
 
 
+@pytest.mark.spec("D13", "E002")
+async def test_the_traits_of_a_group_are_the_groups_own() -> None:
+    group = {"type": "Group", "groupId": "g", "anonymousId": "a", "traits": {"id": "g"}}
+    assert await verdict(hub_with("required"), group) == ""
+    claimed = {**group, "context": {"traits": {"id": "u2"}}}
+    assert await verdict(hub_with("required"), claimed) == "context.traits.id needs userHash or userToken"
+
+
 @pytest.mark.spec("D13", "K012")
 @pytest.mark.parametrize("member", ["id", "userId"])
 async def test_who_claims_a_user_in_the_batchs_context_needs_proof(member: str) -> None:

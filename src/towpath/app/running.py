@@ -10,6 +10,7 @@ import structlog
 from ..clock import Clock
 from ..config import ConnectionEntry, DestinationEntry
 from ..deliver import DeliveryLoop
+from ..errors import TowpathError
 from ..settler import Fenced
 
 BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -71,8 +72,12 @@ class Running:
         self.down = True
         self.failures += 1
         self._recent += 1
-        # The text of an error may hold what a message held; its kind and place do not.
-        self.failure = f"{type(error).__name__} at {_place(error)}"
+        # The text of an error may hold what a message held; its kind and place do not, nor do our own titles.
+        self.failure = (
+            str(error.title)
+            if isinstance(error, TowpathError)
+            else f"{type(error).__name__} at {_place(error)}"
+        )
         log.error(
             "a delivery loop failed and starts again: its deliveries wait, nothing is lost",
             connection=self.entry.name, error=self.failure, again_in_s=delay_s,

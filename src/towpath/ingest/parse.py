@@ -57,7 +57,7 @@ class Reader:
             _check_kind(given)
         if identifier(fields.get("userId")) is None and identifier(fields.get("anonymousId")) is None:
             raise Bad("no_id", NO_ID)
-        if verifier and (doubt := verifier.doubt(fields, context or {})):
+        if verifier and (doubt := verifier.doubt(fields, context or {}, kind or str(given).strip().lower())):
             raise Bad("unverified", doubt)
         given = fields.get("messageId")
         message_id = given.strip() if type(given) is str else ""

@@ -25,15 +25,15 @@ class Verifier:
         self._secret = secret.encode()
         self._clock = clock
 
-    def doubt(self, fields: Mapping[str, Any], context: Mapping[str, Any]) -> str:
+    def doubt(self, fields: Mapping[str, Any], context: Mapping[str, Any], kind: str = "") -> str:
         """Say why an event is not believed to be of the user it names; empty when it is, or names none.
 
-        `context` is the batch's. A user is named by userId, and by `userId` or `id` in `traits` or
+        `context` is the batch's, `kind` the call's type: a group's own traits are the group's. A user is named by userId, and by `userId` or `id` in `traits` or
         `context.traits`, which destinations fall back to (K012). A proof stands at the top level, in
         `context`, `traits` or `context.traits` of the event, or in the batch's `context`. Of several proofs
         each must hold, for every user named.
         """
-        for user, where in _named(fields, context).items():
+        for user, where in _named(fields, context, group=kind == "group").items():
             if doubt := self._doubt(user, where, fields, context):
                 return doubt
         return ""
@@ -85,13 +85,13 @@ def _within(claims: Mapping[str, Any], now: float) -> bool:
     return numbers and begins <= now < ends
 
 
-def _named(fields: Mapping[str, Any], batch_context: Mapping[str, Any]) -> dict[str, str]:
+def _named(fields: Mapping[str, Any], batch_context: Mapping[str, Any], *, group: bool) -> dict[str, str]:
     """The users an event claims to be of, each with the first place that names it."""
     named: dict[str, str] = {}
     if user := identifier(fields.get("userId")):
         named[user] = "userId"
     traits = {
-        "traits": fields.get("traits"),
+        "traits": None if group else fields.get("traits"),
         "context.traits": _inner(fields.get("context")),
         "the batch's context.traits": _inner(batch_context),
     }

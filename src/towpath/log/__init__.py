@@ -428,6 +428,10 @@ class Ledger(Protocol):
         """How many links to this person were made before a position."""
         ...
 
+    async def identifiers(self, person: str, before: int, limit: int) -> int:
+        """How many ids lead to this person (itself one) by links made before a position; `limit` at most."""
+        ...
+
 
 class Store(Log, Ledger, Protocol):
     """Log and ledger together: what concerns both at once."""

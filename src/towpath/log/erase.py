@@ -15,7 +15,19 @@ from .append import insert
 from .blob import Codec
 from .schema import select
 from .scope import leave, load, scopes
-from .settle import ACCEPTED, DEAD, DELIVERED, ERASED, Counts, Letter, count, has_ended, insert_ended, relane, unpark
+from .settle import (
+    ACCEPTED,
+    DEAD,
+    DELIVERED,
+    ERASED,
+    Counts,
+    Letter,
+    count,
+    has_ended,
+    insert_ended,
+    relane,
+    unpark,
+)
 
 STEP_BLOBS = 64
 PREFIXES = ("", "u:", "a:")

@@ -217,6 +217,15 @@ class SqliteLedger:
         sql = "SELECT count(*) FROM link WHERE person = ? AND position < ?"
         return int(self._rows(sql, person, before)[0][0])
 
+    async def identifiers(self, person: str, before: int, limit: int) -> int:
+        """How many ids lead to this person by links made before a position; `limit` at most."""
+        sql = (
+            "WITH RECURSIVE own(id) AS (VALUES (?1) UNION "
+            "SELECT identifier FROM link JOIN own ON person = id WHERE position < ?2 LIMIT ?3) "
+            "SELECT count(*) FROM own"
+        )
+        return int(self._rows(sql, person, before, limit)[0][0])
+
     # Rows
 
     async def _run(self, sql: str, *rows: tuple[object, ...]) -> None:

@@ -384,6 +384,14 @@ class LedgerContract(Ledgers):
         assert await self.store.links("nobody") == []
         assert [await self.store.linked("ann", before) for before in (5, 6)] == [0, 1]
 
+    @pytest.mark.spec("D15")
+    async def test_ids_that_lead_to_a_person_are_counted_as_of_a_position(self) -> None:
+        for identifier, position, person in (("b", 2, "a"), ("c", 3, "b"), ("d", 4, "c"), ("a", 5, "d")):
+            await self.store.link(identifier, position, person)
+        assert [await self.store.identifiers("a", before, 9) for before in (2, 3, 5, 6)] == [1, 2, 4, 4]
+        assert await self.store.identifiers("a", 6, 3) == 3
+        assert await self.store.identifiers("nobody", 6, 3) == 1
+
 
 class StoreContract(Ledgers):
     """What log and ledger of one store promise together: retention and erasure reach both.
