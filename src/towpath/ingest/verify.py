@@ -28,10 +28,10 @@ class Verifier:
     def doubt(self, fields: Mapping[str, Any], context: Mapping[str, Any], kind: str = "") -> str:
         """Say why an event is not believed to be of the user it names; empty when it is, or names none.
 
-        `context` is the batch's, `kind` the call's type: a group's own traits are the group's. A user is named by userId, and by `userId` or `id` in `traits` or
-        `context.traits`, which destinations fall back to (K012). A proof stands at the top level, in
-        `context`, `traits` or `context.traits` of the event, or in the batch's `context`. Of several proofs
-        each must hold, for every user named.
+        `context` is the batch's, `kind` the call's type: a group's own traits are the group's. A user is
+        named by userId, and by `userId` or `id` in `traits` or `context.traits`, which destinations fall
+        back to (K012). A proof stands at the top level, in `context`, `traits` or `context.traits` of the
+        event, or in the batch's `context`. Of several proofs each must hold, for every user named.
         """
         for user, where in _named(fields, context, group=kind == "group").items():
             if doubt := self._doubt(user, where, fields, context):
