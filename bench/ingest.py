@@ -18,10 +18,9 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -32,6 +31,7 @@ from towpath.log.sqlite import SqliteStore
 from towpath.sources.segment import SegmentSource
 
 BATCH = 100
+CONNECTIONS = 64
 FLOORS = {"batch": 100_000, "single": 10_000}
 # wrk sends one of the prepared bodies after the other with ids of its own, so that nothing is a duplicate.
 SCRIPT = """
@@ -40,7 +40,7 @@ local thread, n = 0, 0
 function setup(t) t:set("thread", thread); thread = thread + 1 end
 function request()
   n = n + 1
-  local id = string.format("%%02x%%010x", thread, n)
+  local id = string.format("%s%%02x%%010x", thread, n)
   return wrk.format("POST", "%s", {["Authorization"] = "Basic d2s6"}, (string.gsub(body, "MESSAGE_ID__", id)))
 end
 """
@@ -96,7 +96,7 @@ async def _serve(pipe: Connection, directory: str) -> None:
         listener = config.bind_socket()
         listener.listen(1024)
         serving = asyncio.create_task(server.serve([listener]))
-        pipe.send((os.getpid(), listener.getsockname()[1]))
+        pipe.send((os.getpid(), listener.getsockname()[1], store.last()))
         await asyncio.to_thread(pipe.recv)
         server.should_exit = True
         await serving
@@ -105,7 +105,7 @@ async def _serve(pipe: Connection, directory: str) -> None:
 
 
 def serve(pipe: Connection, directory: str) -> None:
-    """Serve until told to end; answers (records, duplicates)."""
+    """Serve until told to end; tells (process, port, records), at the end (records, duplicates)."""
     import uvloop
 
     uvloop.run(_serve(pipe, directory))
@@ -128,11 +128,11 @@ def drive(port: int, path: str, body: Any, seconds: int, folder: Path) -> tuple[
     """Load one path with wrk; answers requests done and seconds taken. Any status but 200 ends the bench."""
     text, script = folder / "body.json", folder / "load.lua"
     text.write_text(json.dumps(body, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
-    script.write_text(SCRIPT % (text, path), encoding="utf-8")
+    script.write_text(SCRIPT % (text, uuid.uuid4().hex[:8], path), encoding="utf-8")
     command = [
         "wrk",
         "-t1",
-        "-c64",
+        f"-c{CONNECTIONS}",
         f"-d{seconds}s",
         "--latency",
         "-s",
@@ -147,25 +147,31 @@ def drive(port: int, path: str, body: Any, seconds: int, folder: Path) -> tuple[
     return int(done[1]), float(done[2])
 
 
-def measure(seconds: int) -> Iterator[tuple[str, float, float, float]]:
-    """Name, events per second, CPU µs per event, and memory in MB of each load, a fresh server for each."""
-    for name, (path, body, events) in bodies().items():
-        with tempfile.TemporaryDirectory() as folder:
-            ours, theirs = multiprocessing.Pipe()
-            process = multiprocessing.Process(target=serve, args=(theirs, f"{folder}/data"), daemon=True)
-            process.start()
-            pid, port = ours.recv()
-            before = cpu_s(pid)
-            requests, took = drive(port, path, body, seconds, Path(folder))
-            spent, memory = cpu_s(pid) - before, memory_mb(pid)
-            ours.send("end")
-            records, duplicates = ours.recv()
-            process.join()
-            if duplicates or records < requests * events:
-                raise SystemExit(
-                    f"{records} records and {duplicates} duplicates of {requests * events} events"
-                )
-            yield name, requests * events / took, spent / requests / events * 1e6, memory
+class Figures(NamedTuple):
+    """What one load showed: events per second, CPU µs per event, the most memory in MB."""
+
+    rate: float
+    cpu_us: float
+    memory_mb: float
+
+
+def load(name: str, directory: Path, seconds: int) -> Figures:
+    """Drive one kind of load against a server of its own on this data directory."""
+    path, body, events = bodies()[name]
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=serve, args=(theirs, str(directory)), daemon=True)
+    process.start()
+    pid, port, known = ours.recv()
+    before = cpu_s(pid)
+    with tempfile.TemporaryDirectory() as folder:
+        requests, took = drive(port, path, body, seconds, Path(folder))
+    spent, memory = cpu_s(pid) - before, memory_mb(pid)
+    ours.send("end")
+    records, duplicates = ours.recv()
+    process.join()
+    if duplicates or records - known < requests * events:
+        raise SystemExit(f"{records - known} records, {duplicates} duplicates of {requests * events} events")
+    return Figures(requests * events / took, spent / requests / events * 1e6, memory)
 
 
 def main() -> None:
@@ -175,10 +181,12 @@ def main() -> None:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     started, low = time.strftime("%Y-%m-%d %H:%M"), False
     print(f"ingest, {started}, load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
-    for name, rate, cpu, memory in measure(seconds):
-        low = low or rate < FLOORS[name]
-        figures = f"{rate:9,.0f} events/s  {cpu:6.1f} µs CPU per event  {memory:5.0f} MB"
-        print(f"{name:7} {figures}  (floor {FLOORS[name]:,})")
+    for name, floor in FLOORS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            seen = load(name, Path(folder) / "data", seconds)
+        low = low or seen.rate < floor
+        figures = f"{seen.rate:9,.0f} events/s  {seen.cpu_us:6.1f} µs CPU per event  {seen.memory_mb:5.0f} MB"
+        print(f"{name:7} {figures}  (floor {floor:,})")
     sys.exit(low)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
 from towpath.message import Message, identifier
@@ -25,6 +26,7 @@ _Keys: TypeAlias = tuple[str, str, str, str]
 TITLES = {"page": "Web-Page-Viewed", "screen": "Screen-Viewed"}
 _SESSION_KEYS = ("kustomerSessionId", "kustomer_session_id")
 _TRACKING_KEYS = ("kustomerTrackingId", "kustomer_tracking_id")
+_TIME = datetime  # the kind of a string that is a date-time
 OWN_KEYS = frozenset(_SESSION_KEYS + _TRACKING_KEYS)
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9\-_.]+").sub
 
@@ -276,23 +278,31 @@ def _misnamed(key: str) -> str:
 def doubt_meta(meta: Mapping[str, Any], reports: list[str]) -> None:
     """Plain mode sends properties as given; say beforehand what Kustomer will not take (K022 to K026)."""
     for key, value in meta.items():
-        if (doubt := _doubt(key, value)) is not None:
-            reports.append(f"property {key!r} {doubt}")
+        # Inline and remembered by key, like `advanced_meta`.
+        doubts, kind = _DOUBTS[key], type(value)
+        if kind is str and len(value) > 9 and value[4] == "-" and is_date_time(value):
+            doubt = doubts.get(_TIME, "")
+        else:
+            doubt = doubts.get(kind, "")
+        if doubt:
+            reports.append(doubt)
 
 
-def _doubt(key: str, value: Any) -> str | None:
-    if isinstance(value, bool):
-        return "is a boolean: Kustomer takes numbers, strings and date-times (advanced_transform converts it)"
-    if isinstance(value, dict | list):
-        return "is nested: Kustomer takes flat values only (advanced_transform converts it)"
-    if isinstance(value, int | float):
-        return None if key.endswith("Num") else f"is a number: {_must_end('Num')}"
-    if not isinstance(value, str):
-        return None
-    if is_date_time(value):
-        return None if key.endswith("At") else f"is a date-time: {_must_end('At')}"
-    return _misnamed(key) if key.endswith(("Num", "At")) else None
+def _doubts(key: str) -> dict[type, str]:
+    """What Kustomer would say of a property, by the kind of its value; nothing for a kind it takes."""
+    adds, converts = "(advanced_transform adds it)", "(advanced_transform converts it)"
+    number = "" if key.endswith("Num") else f"is a number: its key must end with Num {adds}"
+    nested = f"is nested: Kustomer takes flat values only {converts}"
+    found = {
+        bool: f"is a boolean: Kustomer takes numbers, strings and date-times {converts}",
+        dict: nested,
+        list: nested,
+        int: number,
+        float: number,
+        _TIME: "" if key.endswith("At") else f"is a date-time: its key must end with At {adds}",
+        str: _misnamed(key) if key.endswith(("Num", "At")) else "",
+    }
+    return {kind: f"property {key!r} {doubt}" for kind, doubt in found.items() if doubt}
 
 
-def _must_end(suffix: str) -> str:
-    return f"its key must end with {suffix} (advanced_transform adds it)"
+_DOUBTS = Remembered(_doubts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,12 @@ from towpath.vendors.kustomer_schema import Rule, Unfit
 
 from ._kustomer_event import emails
 
-_ABSENT: tuple[Any, ...] = (None, "", [], {})
+# None and what is empty count as absent; 0 and False are values.
+_NUMBERS = (int, float, bool)
 _NAMES = (("firstName", "firstname", "first_name"), ("lastName", "lastname", "last_name"))
 _PARTS = ("street", "city", "state", "postalCode")
 _text_256 = partial(schema.text, most=256)
+_text_16 = partial(schema.text, most=16)
 
 # Customer attribute, the traits it comes from (best first), and the rule its value must meet.
 FIELDS: Sequence[tuple[str, tuple[str, ...], Rule]] = (
@@ -34,6 +36,7 @@ FIELDS: Sequence[tuple[str, tuple[str, ...], Rule]] = (
     ("defaultLang", ("defaultLanguage",), partial(schema.text, most=100)),
     ("rev", ("rev",), schema.number),
 )
+_FIELD_OF = {trait: place for place, (_, traits, _) in enumerate(FIELDS) for trait in traits}
 LISTS = ("socials", "whatsapps", "facebookIds", "instagramIds")
 KNOWN_TRAITS = frozenset(
     {
@@ -63,17 +66,20 @@ class Profile:
         properties = message.properties
         self._traits = (message.traits, message.context_traits)
         self._places = (*self._traits, properties if isinstance(properties, dict) else {})
+        self._there = _present(self._traits)
 
     def attributes(self) -> dict[str, Any]:
         """The customer's attributes without externalId; only those that have a value that fits."""
         self._name_strays()
         found: dict[str, Any] = {"name": self._name()}
-        for field, traits, rule in FIELDS:
+        for place in sorted({_FIELD_OF[trait] for trait in self._there.keys() & _FIELD_OF.keys()}):
+            field, traits, rule = FIELDS[place]
             found[field] = self._first(self._given(*traits), rule)
         found["emails"] = self._contacts("emails", "email", emails(self.message))
         found["phones"] = self._contacts("phones", "phone", self._anywhere("phone"))
         for field in LISTS:
-            found[field] = self._list(field)
+            if field in self._there:
+                found[field] = self._list(field)
         found["tags"] = self._tags()
         found["urls"] = self._url()
         found["locations"] = self._location()
@@ -81,20 +87,16 @@ class Profile:
         found["custom"] = self._custom()
         return {field: value for field, value in found.items() if value is not None}
 
-    def _given(self, *traits: str) -> Iterator[tuple[str, Any]]:
+    def _given(self, *traits: str) -> list[tuple[str, Any]]:
         """The values that are there, each with its trait: traits first, context.traits second (E010)."""
-        for trait in traits:
-            for place in self._traits:
-                if (value := place.get(trait)) not in _ABSENT:
-                    yield trait, value
+        return [found for trait in traits if trait in self._there for found in self._there[trait]]
 
-    def _anywhere(self, key: str) -> Iterator[Any]:
+    def _anywhere(self, key: str) -> list[Any]:
         """The values of a key that may also stand in properties."""
-        for place in self._places:
-            if (value := place.get(key)) not in _ABSENT:
-                yield value
+        values = [place[key] for place in self._places if key in place]
+        return [value for value in values if value or type(value) in _NUMBERS]
 
-    def _first(self, given: Iterator[tuple[str, Any]], rule: Rule) -> Any:
+    def _first(self, given: Iterable[tuple[str, Any]], rule: Rule) -> Any:
         """The first value that fits; those before it are reported."""
         for trait, value in given:
             try:
@@ -121,9 +123,9 @@ class Profile:
         parts = [self._first(self._given(*variants), _text_256) for variants in _NAMES]
         if None in parts:
             return None
-        return str(self._first(iter([("firstName and lastName", " ".join(parts))]), _text_256) or "") or None
+        return str(self._first([("firstName and lastName", " ".join(parts))], _text_256) or "") or None
 
-    def _contacts(self, field: str, key: str, single: Iterator[Any]) -> list[dict[str, Any]] | None:
+    def _contacts(self, field: str, key: str, single: Iterable[Any]) -> list[dict[str, Any]] | None:
         """The list, or a list of the one e-mail or phone (K052, K053)."""
         for _, value in self._given(field):
             found = (
@@ -169,10 +171,9 @@ class Profile:
         return None if found is None else [{"type": "home", "address": found}]
 
     def _locale(self) -> Any:
-        given = (("locale", value) for value in (self.message.context.get("locale"),) if value not in _ABSENT)
-        rule = partial(schema.text, most=16)
-        found = self._first(given, rule)
-        return found if found is not None else self._first(self._given("locale"), rule)
+        value = self.message.context.get("locale")
+        given = [("locale", value)] if value or type(value) in _NUMBERS else []
+        return self._first([*given, *self._given("locale")], _text_16)
 
     def _custom(self) -> dict[str, Any] | None:
         for _, value in self._given("customObject"):
@@ -180,6 +181,16 @@ class Profile:
                 return schema.custom(value, self.reports.append) or None
             self.reports.append("customObject left out: it is not an object")
         return None
+
+
+def _present(places: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[str, Any]]]:
+    """The values that are there by trait, in the order of the places, each with its trait's name."""
+    there: dict[str, list[tuple[str, Any]]] = {}
+    for place in places:
+        for trait, value in place.items():
+            if value or type(value) in _NUMBERS:
+                there.setdefault(trait, []).append((trait, value))
+    return there
 
 
 def _text_of(value: Any) -> Any:
