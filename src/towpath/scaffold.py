@@ -1,18 +1,23 @@
-"""`towpath init`: a commented towpath.yaml to start from, its schema for the editor, and an .env.example."""
+"""What `towpath init` and `towpath new destination` write: files to start from."""
 
 from __future__ import annotations
 
 import json
+import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from .config import schema
 from .errors import TowpathError
 
 _TEMPLATES = files("towpath") / "templates"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+FOLDER = "destinations"
+"""Where a configuration keeps destinations of its own, beside towpath.yaml."""
 _ENV_HEAD = """\
 # Copy to .env, fill in, and load it before starting:  set -a; . ./.env; set +a
 """
@@ -34,15 +39,59 @@ def init(directory: Path, template: str) -> Sequence[Path]:
         "towpath.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
         ".env.example": _env(text),
     }
-    for name in contents:
-        if (directory / name).exists():
+    _none_exists(directory / name for name in contents)
+    return [_write(directory / name, content) for name, content in contents.items()]
+
+
+class Written(NamedTuple):
+    """A destination that was begun: its file, its tests, and the type that towpath.yaml names."""
+
+    file: Path
+    tests: Path
+    type: str
+
+
+def destination(directory: Path, name: str) -> Written:
+    """Write a destination that works and its tests; nothing is overwritten. Raises `TowpathError`.
+
+    In a checkout of towpath they go where the built-in ones are, elsewhere into the folder `destinations`.
+    """
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name):
+        title = f'"{name}" cannot be the type of a destination'
+        raise TowpathError(
+            title, code="E2304", fix="a letter, then lower-case letters, digits and _, like help_desk"
+        )
+    package = directory / "src" / "towpath" / "destinations"
+    inside = package.is_dir()
+    file = (package if inside else directory / FOLDER) / f"{name}.py"
+    tests = (directory / "tests" / "destinations" if inside else directory / FOLDER) / f"test_{name}.py"
+    texts = {
+        file: _filled("destination.py.txt", name, inside),
+        tests: _filled("test_destination.py.txt", name, inside),
+    }
+    _none_exists(texts)
+    for path, text in texts.items():
+        _write(path, text)
+    return Written(file, tests, name)
+
+
+def _filled(template: str, name: str, inside: bool) -> str:  # noqa: FBT001
+    words = name.split("_")
+    text = (_TEMPLATES / template).read_text("utf-8")
+    text = text.replace("__NAME__", name).replace("__TITLE__", " ".join(words).capitalize())
+    text = text.replace("__CLASS__", "".join(word.capitalize() for word in words))
+    return text.replace("__MODULE__", f"towpath.destinations.{name}" if inside else name)
+
+
+def _none_exists(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.exists():
             raise TowpathError(
-                f"{directory / name} exists already",
+                f"{path} exists already",
                 code="E2302",
                 fix="name another directory, or remove the file",
                 data="Nothing was written.",
             )
-    return [_write(directory / name, content) for name, content in contents.items()]
 
 
 def _env(text: str) -> str:

@@ -30,6 +30,7 @@ from towpath.outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
 from towpath.redaction import header_secrets, setting_secrets
 
 from .fakes import FakeClock, FakeMemory, FakeTransport, Rule
+from .marks import asynchronous
 from .samples import AWKWARD_ID, ODD, SAMPLES
 
 OUTCOMES = (Delivered, Skipped, Retry, Rejected, Paused)
@@ -62,6 +63,7 @@ STRANGE_BODIES = {
 }
 
 
+@asynchronous
 class DestinationContract:
     """Inherit in a class `Test…`, set `destination` and `settings`; the tests below are the contract.
 
