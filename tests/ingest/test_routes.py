@@ -99,6 +99,8 @@ async def test_source_config_has_what_the_sdk_checks(hub: Hub, path: str) -> Non
     assert reply.status == 200
     assert (found["id"], found["enabled"], found["destinations"]) == ("web", True, [])
     assert isinstance(found["config"], dict)
+    assert (found["writeKey"], found["updatedAt"][-1]) == (KEY, "Z"), "mobile SDKs read nothing without"
+    assert reply.json()["consentManagementMetadata"] == {"providers": []}
     assert (await hub.call("GET", path)).json() == reply.json()
     assert (await hub.call("GET", path, key="nope")).text() == "invalid write key\n"
     assert (await hub.call("GET", path, key=None)).status == 401

@@ -1,4 +1,4 @@
-"""What browser SDKs load before they send: the source's configuration, in the two shapes they know."""
+"""What browser and mobile SDKs load before they send: the source's configuration, in two shapes."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ from .keys import Access
 _OPEN: dict[str, Any] = {"__default": {"enabled": True, "integrations": {}}}
 
 
-def source_config(access: Access) -> dict[str, Any]:
-    """Return what @rudderstack/analytics-js v3 needs; it checks source.id, .config and .destinations."""
+def source_config(write_key: str, access: Access) -> dict[str, Any]:
+    """Return what RudderStack's SDKs need; no destination, so that none is fed from the device (E008).
+
+    @rudderstack/analytics-js v3 checks source.id, .config and .destinations. rudder-sdk-kotlin and
+    rudder-sdk-swift read nothing where one of id, name, writeKey, enabled, workspaceId and updatedAt is
+    missing, or `providers`. None of them compares updatedAt, and a source has no such moment.
+    """
     quiet = {"enabled": False}
     return {
         "source": {
             "id": access.source,
             "name": access.source,
+            "writeKey": write_key,
             "workspaceId": "towpath",
             "enabled": True,
+            "updatedAt": "1970-01-01T00:00:00.000Z",
             "config": {"statsCollection": {"errors": quiet, "metrics": quiet}},
             "destinations": [],
             "dataplanes": {},
         },
-        "consentManagementMetadata": {},
+        "consentManagementMetadata": {"providers": []},
     }
 
 

@@ -230,7 +230,9 @@ class Ingest:
             ) from error
 
     async def _show_source_config(self, call: _Call) -> Answer:
-        return answers.json(browser.source_config(self._open(_given_key(call), _NO_QUERY_KEY)))
+        key = _given_key(call)
+        access = self._open(key, _NO_QUERY_KEY)
+        return answers.json(browser.source_config(key.decode(), access))
 
     async def _show_project(self, call: _Call) -> Answer:
         key = routes.project_key(call.scope["path"])

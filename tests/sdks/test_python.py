@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import rudderstack.analytics.client as rudder
 import segment.analytics.client as segment
 
+from tests.ingest.conftest import Serve
+from tests.ingest.support import KEY, Hub, served, source
 from towpath.ingest.answers import Send
 from towpath.ingest.body import Receive
 from towpath.message import Message
 
-from .conftest import Serve
-from .support import KEY, Hub, source
-
 KINDS = ["identify", "track", "page", "screen", "group", "alias"]
+
+
+@pytest.fixture
+def hub() -> Hub:
+    """A hub in this process, whose refusals and clock a test can set."""
+    return Hub()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serve ASGI applications on loopback, in threads; gives the port."""
+    with ExitStack() as running:
+        yield lambda app: running.enter_context(served(app))
 
 
 class Busy:

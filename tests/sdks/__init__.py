@@ -1,0 +1,1 @@
+"""The SDKs of Segment and RudderStack, unchanged, against towpath."""
