@@ -12,13 +12,15 @@ from towpath.clock import Clock, SystemClock
 from towpath.errors import TowpathError
 
 from .engine import open_engine
+from .jobs import JobRuns
 from .memory import DurableMemory, Memories
+from .reserve import Reserve
 from .schema import migrate
 from .secrets import Sealed, SealedSecrets
 
 FILE = "state.db"
 
-__all__ = ["FILE", "DurableMemory", "Sealed", "SealedSecrets", "State"]
+__all__ = ["FILE", "DurableMemory", "JobRuns", "Reserve", "Sealed", "SealedSecrets", "State"]
 
 
 class State:
@@ -27,6 +29,7 @@ class State:
     def __init__(self, directory: Path, engine: Engine, clock: Clock) -> None:
         self.directory = directory
         self.sealed_secrets = SealedSecrets(engine)
+        self.jobs = JobRuns(engine)
         self._engine = engine
         self._memories = Memories(engine, clock)
 
