@@ -1,7 +1,7 @@
 """Deliveries per second of one connection: log on disk → lanes → one request each → settled. About 15 s.
 
 The receiver is a thin server in a process of its own. Checks that every person's order was kept.
-Run: python bench/deliver.py [--messages 20000] [--persons 2500] [--rounds 3] [--profile]
+Run: python bench/deliver.py [--messages 20000] [--persons 2500] [--rounds 3] [--transport http1] [--profile]
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from towpath.clock import SystemClock
 from towpath.connection import Connection
 from towpath.deliver import DeliveryLoop
 from towpath.destination import Call, Check, Destination, Limits, Payload, Scope, Settings
-from towpath.http import Http
+from towpath.http import Http, Transport
 from towpath.identity import Identity
 from towpath.log import Entry, Group
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope, Message
 from towpath.testing.fakes import FakeMemory
 from towpath.transport import PyreqwestTransport
+from towpath.transport_aiohttp import AiohttpTransport
+from towpath.transport_http1 import Http1Transport
 
 FLOOR = 10_000
 IN_FLIGHT = 64
@@ -46,6 +48,11 @@ EVENT = (
     '"category":"shoes/run","name":"Runner","tags":["a","b"],"vip":true},"context":{"ip":"203.0.113.7",'
     '"library":{"name":"analytics-python","version":"2.3.4"},"locale":"de-DE"}}'
 )
+TRANSPORTS: dict[str, Callable[[], Transport]] = {
+    "http1": Http1Transport,
+    "pyreqwest": PyreqwestTransport,
+    "aiohttp": AiohttpTransport,
+}
 seen: dict[str, list[int]] = {}
 
 
@@ -118,13 +125,14 @@ async def fill(store: SqliteStore, messages: int, persons: int) -> None:
         await store.append([Group(Envelope("web", time.time()), entries)])
 
 
-async def deliver(url: str, directory: Path, messages: int, persons: int) -> tuple[float, float]:
+async def deliver(
+    url: str, directory: Path, messages: int, persons: int, transport: Transport
+) -> tuple[float, float]:
     """Seconds of wall time and of CPU for all messages."""
     clock = SystemClock()
     async with SqliteStore.open(directory, clock) as store:
         await store.connect("web-plain", {"web"}, "earliest")
         await fill(store, messages, persons)
-        transport = PyreqwestTransport()
         connection = Connection(
             name="web-plain",
             sources=frozenset({"web"}),
@@ -136,7 +144,7 @@ async def deliver(url: str, directory: Path, messages: int, persons: int) -> tup
         loop = DeliveryLoop(connection, store, store, Identity(store), scope)
         wall_s, cpu_s = time.perf_counter(), time.process_time()
         running = asyncio.create_task(loop.run())
-        while (await store.balance())[0].delivered < messages:
+        while loop.cursor < messages or (await store.balance())[0].delivered < messages:
             if running.done():
                 running.result()
             await asyncio.sleep(0.02)
@@ -153,6 +161,7 @@ def main() -> int:
     given.add_argument("--messages", type=int, default=20_000)
     given.add_argument("--persons", type=int, default=2_500)
     given.add_argument("--rounds", type=int, default=3)
+    given.add_argument("--transport", choices=TRANSPORTS, default="http1")
     given.add_argument("--profile", action="store_true")
     given.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     options = given.parse_args()
@@ -167,7 +176,8 @@ def main() -> int:
             seen.clear()
             gc.collect()
             with tempfile.TemporaryDirectory() as directory:
-                work = deliver(url, Path(directory), options.messages, options.persons)
+                transport = TRANSPORTS[options.transport]()
+                work = deliver(url, Path(directory), options.messages, options.persons, transport)
                 if options.profile:
                     profile.enable()
                 wall_s, cpu_s = uvloop.run(work)

@@ -55,6 +55,12 @@ class Budget:
         """Seconds until the vendor takes requests again; 0 when it does."""
         return max(0.0, self._blocked_until - self.clock.monotonic())
 
+    def change(self, per_minute: float) -> None:
+        """Give another allowance; a wait that the vendor asked for stays in force."""
+        if per_minute != self.per_minute:
+            self._fill()
+            self.per_minute = self._ceiling = per_minute
+
     async def acquire(self, cost: float = 1.0) -> None:
         """Wait for a turn, then for `cost` tokens. Cancelling takes nothing and gives the turn away."""
         async with self._turn:  # first in, first out; only the head of the queue ever sleeps

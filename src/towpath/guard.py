@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .http import Reply, Request, Transport, TransportError, Unsendable
-from .transport import PyreqwestTransport
+from .transport_http1 import Http1Transport
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Resolver: TypeAlias = Callable[[str], Awaitable[Sequence[str]]]
@@ -67,7 +67,7 @@ class GuardedTransport:
         *,
         remember_s: float = 30.0,
     ) -> None:
-        self._open = transport_factory or (lambda pin: PyreqwestTransport(pin=pin))
+        self._open = transport_factory or (lambda pin: Http1Transport(pin=pin))
         self._resolve = resolver or system_resolver
         self._remember_s = remember_s
         self._checked: dict[str, tuple[float, Sequence[str]]] = {}

@@ -23,7 +23,7 @@ REASON_LIMIT = 500  # characters of an answer that become part of a reason
 JSON_TYPE = "application/json"
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]").search
 _BAD_IN_HEADER = re.compile(r"[^\t\x20-\x7e]").search
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _encode = msgspec.json.Encoder().encode
 
 
@@ -148,6 +148,7 @@ class Http:
         self.transport = transport
         self.clock = clock
         self.headers = dict(headers or {})
+        self._common = {"user-agent": user_agent(), **_lowered(self.headers)}
         self.throttles = dict(throttles or {})
         self.timeout_s = timeout_s
         self.secrets = frozenset(secrets)
@@ -224,15 +225,14 @@ class Http:
         self, method: str, url: str, json: Any, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Request:
         """Put the request together; later headers win. Raises `Undelivered` (rejected) when malformed."""
-        combined = {"user-agent": user_agent()}
+        combined = self._common
         if body is None:
             body = b""
             if json is not None:
                 body = _encode(json)
-                combined["content-type"] = JSON_TYPE
-        for given in (self.headers, headers or {}):
-            for name, value in given.items():
-                combined[name.lower()] = value
+                combined = {"content-type": JSON_TYPE, **combined}
+        if headers:
+            combined = {**combined, **_lowered(headers)}
         request = Request(method, url, combined, body)
         if (fault := _malformed(request)) is not None:
             raise Undelivered(Rejected(f"not sent: {fault}"), self._exchange(request))
@@ -330,15 +330,25 @@ def has_allowance_left(headers: Mapping[str, str]) -> bool:
     return bool(rate_limit(headers, "remaining"))
 
 
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+@functools.lru_cache(256)
+def _is_token(text: str) -> bool:
+    """Whether it can be a method or the name of a header; there are few different ones."""
+    return _TOKEN(text) is not None
+
+
 def _malformed(request: Request) -> str | None:
     if _BAD_IN_URL(request.url):
         return "the URL contains a line break, a space or a control character"
-    if not _HEADER_NAME(request.method):
+    if not _is_token(request.method):
         return "the method is not an HTTP method"
     for name, value in request.headers.items():
-        if not _HEADER_NAME(name):
+        if not _is_token(name):
             return "a header name contains a character that HTTP does not allow"
-        if _BAD_IN_HEADER(value):
+        if not (value.isascii() and value.isprintable()) and _BAD_IN_HEADER(value):
             return f"the header {name} contains a line break or a character that HTTP does not allow"
     return None
 

@@ -1,4 +1,4 @@
-"""The default transport: pyreqwest. `transport_aiohttp` is the fallback that meets the same contract."""
+"""A transport with threads of its own: pyreqwest, for HTTP/2 and as the fallback of `transport_http1`."""
 
 from __future__ import annotations
 

@@ -16,6 +16,21 @@ from towpath.testing import FakeClock
 pytestmark = pytest.mark.spec("D12")
 
 
+async def test_another_allowance_holds_at_once_and_forgets_no_block() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, 60.0)
+    budget.learn(429, {"retry-after": "30"})
+    budget.change(6000.0)
+    assert (budget.per_minute, budget.blocked_s) == (6000.0, 30.0)
+    budget.change(120.0)
+    budget.lift()
+    grants = await take(budget, clock, 60.0)
+    assert len(grants) <= 120
+    budget.learn(200, {"x-ratelimit-limit": "30"})
+    budget.change(120.0)
+    assert budget.rate_in_force <= 30
+
+
 async def take(budget: Budget, clock: FakeClock, seconds: float, callers: int = 4) -> list[float]:
     """Grants while so many callers want more all the time: seconds since the start."""
     start, grants = clock.now(), []

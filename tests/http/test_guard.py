@@ -212,9 +212,9 @@ async def test_rebinding_cannot_win_against_the_real_client() -> None:
     """The real client under a pin never asks the system's name server, which knows no such name."""
     async with serve(OK) as wire:
         port = wire.url.split(":")[2].split("/")[0]
-        from towpath.transport import PyreqwestTransport
+        from towpath.transport_http1 import Http1Transport
 
-        transport = PyreqwestTransport(pin=Pin("rebind.invalid", "127.0.0.1"))
+        transport = Http1Transport(pin=Pin("rebind.invalid", "127.0.0.1"))
         reply = await transport.send(Request("GET", f"http://rebind.invalid:{port}/"), timeout_s=5)
         await transport.close()
     assert reply.status == 200

@@ -16,6 +16,7 @@ from towpath.guard import Pin
 from towpath.http import BODY_LIMIT_BYTES, Reply, Request, Transport, TransportError, Unsendable
 from towpath.transport import PyreqwestTransport
 from towpath.transport_aiohttp import AiohttpTransport
+from towpath.transport_http1 import Http1Transport
 
 from .wire import OK, certificate, serve
 
@@ -25,7 +26,7 @@ LONG_S = 20.0
 SHORT_S = 0.25
 
 
-@pytest.fixture(params=[PyreqwestTransport, AiohttpTransport])
+@pytest.fixture(params=[Http1Transport, PyreqwestTransport, AiohttpTransport])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     made: list[Transport] = []
 

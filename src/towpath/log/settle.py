@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import apsw
@@ -19,6 +20,11 @@ DELIVERED, SKIPPED, DEAD, ERASED, EXTRA, ACCEPTED = range(6)
 KIND: Mapping[DoneState, int] = {"delivered": DELIVERED, "skipped": SKIPPED, "dead": DEAD}
 Counts: TypeAlias = Counter[tuple[int, int, str]]
 """(connection, kind, reason) -> how many."""
+Ended: TypeAlias = tuple[int, int, int, int, str, int, int, int, int, int]
+"""A settlement row: connection, position, idx, kind, reason, code, attempts, ms, at_ms, outside."""
+ROWS_AT_ONCE = 64
+"""Rows to one statement: at each step of one the interpreter's lock is given away and waited for again."""
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Letter(Struct, frozen=True):
@@ -113,20 +119,11 @@ class Ends:
         return touched
 
 
-def _row(target: int, done: Done, outside: int) -> tuple[object, ...]:
+def _row(target: int, done: Done, outside: int) -> Ended:
     return (
-        *(
-            target,
-            done.position,
-            done.index,
-            KIND[done.state],
-            done.reason,
-            done.code,
-            done.attempts,
-            done.ms,
-        ),
-        *(round(done.at * 1000), outside),
-    )
+        target, done.position, done.index, KIND[done.state], done.reason, done.code, done.attempts, done.ms,
+        round(done.at * 1000), outside,
+    )  # fmt: skip
 
 
 def _tally(
@@ -146,14 +143,30 @@ def _tally(
     return died
 
 
-def insert_ended(connection: apsw.Connection, rows: Sequence[tuple[object, ...]]) -> set[Key]:
-    """Write settlement rows; the keys that had none yet."""
-    return set(
-        connection.executemany(
-            "INSERT OR IGNORE INTO settlement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING position, idx",
-            rows,
-        )
-    )
+def insert_ended(connection: apsw.Connection, rows: Sequence[Ended]) -> set[Key]:
+    """Write settlement rows of one connection; the keys that had none yet."""
+    new: set[Key] = set()
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        new |= _insert(connection, rows[first : first + ROWS_AT_ONCE])
+    return new
+
+
+def _insert(connection: apsw.Connection, rows: Sequence[Ended]) -> set[Key]:
+    known = _ended(connection, rows)
+    fresh = {row[1:3]: row for row in reversed(rows) if row[1:3] not in known}  # of two alike the first stays
+    if fresh:
+        values = ", ".join([_ROW] * len(fresh))
+        sql = f"INSERT INTO settlement VALUES {values}"  # noqa: S608 - question marks
+        connection.execute(sql, list(chain.from_iterable(fresh.values())))
+    return set(fresh)
+
+
+def _ended(connection: apsw.Connection, rows: Sequence[Ended]) -> set[Key]:
+    """The keys among these that have a settlement row."""
+    keys = ", ".join(["(?, ?)"] * len(rows))
+    sql = f"SELECT position, idx FROM settlement WHERE connection = ? AND (position, idx) IN (VALUES {keys})"  # noqa: S608
+    values = chain.from_iterable(row[1:3] for row in rows)
+    return set(connection.execute(sql, [rows[0][0], *values]))
 
 
 def has_ended(connection: apsw.Connection, key: tuple[int, int, int]) -> bool:
