@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from .destination import Destination, Payload
+from .mapping import ConsentRule, FieldMap, Filter, Mapped
 from .message import Message
 from .outcome import Rejected, Skipped
+from .transform import Transform
 
 
 class Connection(Struct, frozen=True, kw_only=True):
@@ -17,6 +20,8 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     `only` (message types) and `events` (track names), when given, let just those through. `max_age_s` maps an
     event name, a message type or "*" to the age in seconds beyond which a message is skipped as stale (D06).
+    A message passes `filter` and `consent` as it was received; then `transform` makes none, one or several
+    messages of it, and `fields` maps each of those.
     """
 
     name: str
@@ -27,10 +32,32 @@ class Connection(Struct, frozen=True, kw_only=True):
     events: frozenset[str] = frozenset()
     max_age_s: Mapping[str, float] = {}
     start: str = "now"
+    filter: Filter | None = None
+    consent: ConsentRule | None = None
+    transform: Transform | None = None
+    fields: FieldMap | None = None
 
-    def payload(self, message: Message) -> Payload | Skipped | Rejected:
-        """What this connection would send for a message, or why it sends nothing. Pure."""
-        return self.skip(message) or self.destination.prepare(message)
+    def payload(self, message: Message, made: Message | None = None) -> Payload | Skipped | Rejected:
+        """What this connection would send for a message, or why it sends nothing. Pure.
+
+        `made` is one of the messages that the connection's transform made of it, where it has one.
+        """
+        skipped = self.skip(message)
+        if skipped is not None:
+            return skipped
+        mapped = self.map(message if made is None else made)
+        if not isinstance(mapped, Mapped):
+            return mapped
+        payload = self.destination.prepare(mapped.message)
+        if mapped.reports and isinstance(payload, Payload):
+            return msgspec.structs.replace(payload, reports=[*mapped.reports, *payload.reports])
+        return payload
+
+    def map(self, message: Message) -> Mapped | Skipped | Rejected:
+        """The message in its destination's terms, with what there is to report; or why it goes no further."""
+        if self.transform is not None and (refused := untrusted(message)) is not None:
+            return refused
+        return Mapped(message) if self.fields is None else self.fields.apply(message)
 
     def skip(self, message: Message) -> Skipped | None:
         """Why this connection leaves a message out before its destination sees it; None when it does not."""
@@ -40,7 +67,11 @@ class Connection(Struct, frozen=True, kw_only=True):
             return Skipped("filtered", f"this connection does not take the event {message.event!r}")
         if not self._switched_on(message):
             return Skipped("filtered", "the message's `integrations` switch this destination off")
-        return untrusted(message)
+        if (refused := untrusted(message)) is not None:
+            return refused
+        if self.consent is not None and (denied := self.consent.verdict(message)) is not None:
+            return denied
+        return None if self.filter is None else self.filter.verdict(message)
 
     def stale(self, message: Message, now: float) -> Skipped | None:
         """Skip a message that is older than this connection wants; `now` is Unix seconds."""

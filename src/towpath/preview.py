@@ -13,8 +13,9 @@ from .clock import Clock, SystemClock
 from .connection import Connection
 from .destination import Call, Payload, Scope
 from .http import Http, Reply, Request, TransportError, Undelivered
-from .message import Envelope, Message, Record, Unreadable, identifier, read
-from .outcome import Outcome, Rejected, Skipped
+from .mapping import Mapped
+from .message import Envelope, Message, Record, Trust, Unreadable, identifier, in_spec_shape, read
+from .outcome import Outcome, Rejected, Retry, Skipped
 
 
 class Scripted(Struct, frozen=True):
@@ -75,45 +76,123 @@ def _answer(answer: Scripted) -> Reply:
     return Reply(answer.status, {}, b"" if answer.json is UNSET else msgspec.json.encode(answer.json))
 
 
+class Given(Struct, frozen=True):
+    """A line to preview; without `lookups` the requests are shown with both branches of each look-up."""
+
+    message: Message
+    lookups: Sequence[Lookup] | None = None
+
+
+UNREADABLE = (
+    Unreadable,
+    msgspec.DecodeError,
+    msgspec.ValidationError,
+    UnicodeDecodeError,
+    RecursionError,
+)
+
+
 async def preview(connection: Connection, line: bytes, clock: Clock | None = None) -> dict[str, Any]:
     """One JSON line in, one preview out.
 
     `{"message_id", "outcome", "requests": [{"method", "url", "json"}], "reports", "reason"}`. A line is a
-    message, or `{"message": …, "lookups": […]}` to rehearse look-ups with given answers. Raises nothing.
+    message, or `{"message": …}` with `lookups`, to rehearse them with given answers, `source` and `trust`.
+    Where the connection filters, transforms or maps, `stages` shows the message at each step; where a
+    transform makes several messages, `deliveries` holds what becomes of each. Raises nothing.
     """
     clock = clock or SystemClock()
     try:
-        fields = msgspec.json.decode(line)
-        body = fields.get("message", fields) if isinstance(fields, dict) else fields
-        raw = msgspec.json.encode(body) if body is not fields else line
-        lookups = msgspec.convert(fields["lookups"], list[Lookup]) if _scripted(fields) else None
-        name = identifier(body.get("messageId")) or "" if isinstance(body, dict) else ""
-        message = read(Record(0, name, Envelope("preview", clock.now(), "server"), raw))
-    except (
-        Unreadable,
-        msgspec.DecodeError,
-        msgspec.ValidationError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:
+        given = _given(line, connection, clock.now())
+    except UNREADABLE as error:
         return _line("", Rejected(f"the line cannot be read: {error}"))
-    verdict = _prepare(connection, message)
-    if not isinstance(verdict, Payload):
-        return _line(message.message_id, verdict)
-    if lookups is None or not verdict.look_ups:
-        return _line(message.message_id, None, verdict.requests, verdict.reports)
-    return await _rehearse(connection, message.message_id, verdict, lookups, clock)
-
-
-def _scripted(fields: Any) -> bool:
-    return isinstance(fields, dict) and "message" in fields and "lookups" in fields
-
-
-def _prepare(connection: Connection, message: Message) -> Payload | Skipped | Rejected:
+    message = given.message
     if not message.type:
-        return Rejected("the message has no type; give identify, track, page, screen, group or alias")
+        refusal = "the message has no type; give identify, track, page, screen, group or alias"
+        return _line(message.message_id, Rejected(refusal))
+    stages = _received(connection, message)
+    answer = await _passed(connection, given, stages, clock)
+    return {**answer, "stages": stages} if stages else answer
+
+
+def _given(line: bytes, connection: Connection, now: float) -> Given:
+    """Read a line. Raises one of `UNREADABLE`."""
+    fields = msgspec.json.decode(line)
+    around = fields if isinstance(fields, dict) and "message" in fields else {}
+    body = around.get("message", fields)
+    lookups = msgspec.convert(around["lookups"], list[Lookup]) if "lookups" in around else None
+    source = msgspec.convert(around.get("source", min(connection.sources, default="preview")), str)
+    trust = msgspec.convert(around.get("trust", "server"), Trust)
+    name = identifier(body.get("messageId")) or "" if isinstance(body, dict) else ""
+    raw = msgspec.json.encode(body) if around else line
+    return Given(read(Record(0, name, Envelope(source, now, trust), raw)), lookups)
+
+
+def _received(connection: Connection, message: Message) -> dict[str, Any]:
+    """The first stages: the message as received, and what consent and filter say of it; empty without any."""
+    steps = (connection.consent, connection.filter, connection.transform, connection.fields)
+    if not any(step is not None for step in steps):
+        return {}
+    stages: dict[str, Any] = {"received": in_spec_shape(message)}
+    for name, step in (("consent", connection.consent), ("filter", connection.filter)):
+        if step is not None:
+            refused = step.verdict(message)
+            stages[name] = "passed" if refused is None else refused.detail
+    return stages
+
+
+async def _passed(
+    connection: Connection, given: Given, stages: dict[str, Any], clock: Clock
+) -> dict[str, Any]:
+    """What becomes of a message, by way of the transform where there is one."""
+    message = given.message
+    if connection.transform is None or connection.skip(message) is not None:
+        return await _delivery(connection, given, None, stages, clock)
+    (made,) = await connection.transform.make([message])
+    stages["transformed"] = [in_spec_shape(each) for each in made.messages]
+    if made.failure:
+        return _line(message.message_id, Retry(made.failure))
+    if not made.messages:
+        return _line(message.message_id, Skipped("transformed away", "the transform returned nothing for it"))
+    deliveries = [await _delivery(connection, given, each, stages, clock) for each in made.messages]
+    return _together(message.message_id, deliveries, made.reports)
+
+
+def _together(name: str, deliveries: list[dict[str, Any]], reports: Sequence[str]) -> dict[str, Any]:
+    """One line for all that a transform made of one message."""
+    if len(deliveries) == 1:
+        return {**deliveries[0], "reports": [*reports, *deliveries[0]["reports"]]}
+    outcomes = [each["outcome"] for each in deliveries]
+    reasons = dict.fromkeys(each["reason"] for each in deliveries if each["reason"])
+    return {
+        "message_id": name,
+        "outcome": "request" if "request" in outcomes else outcomes[0],
+        "requests": [call for each in deliveries for call in each["requests"]],
+        "reports": [*reports, *(report for each in deliveries for report in each["reports"])],
+        "reason": "; ".join(reasons),
+        "deliveries": deliveries,
+    }
+
+
+async def _delivery(
+    connection: Connection, given: Given, made: Message | None, stages: dict[str, Any], clock: Clock
+) -> dict[str, Any]:
+    """What one delivery would send."""
+    sent = given.message if made is None else made
+    verdict = _prepare(connection, given.message, made)
+    if connection.fields is not None and connection.skip(given.message) is None:
+        mapped = connection.map(sent)
+        shown = in_spec_shape(mapped.message) if isinstance(mapped, Mapped) else None
+        stages.setdefault("mapped", []).append(shown)
+    if not isinstance(verdict, Payload):
+        return _line(sent.message_id, verdict)
+    if given.lookups is None or not verdict.look_ups:
+        return _line(sent.message_id, None, verdict.requests, verdict.reports)
+    return await _rehearse(connection, sent.message_id, verdict, given.lookups, clock)
+
+
+def _prepare(connection: Connection, message: Message, made: Message | None) -> Payload | Skipped | Rejected:
     try:
-        return connection.payload(message)
+        return connection.payload(message, made)
     except Exception as error:
         return _failed(error)
 

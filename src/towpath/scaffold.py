@@ -12,12 +12,11 @@ from typing import NamedTuple
 
 from .config import schema
 from .errors import TowpathError
+from .registry import FOLDER
 
 _TEMPLATES = files("towpath") / "templates"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-FOLDER = "destinations"
-"""Where a configuration keeps destinations of its own, beside towpath.yaml."""
 _ENV_HEAD = """\
 # Copy to .env, fill in, and load it before starting:  set -a; . ./.env; set +a
 """
@@ -38,6 +37,7 @@ def init(directory: Path, template: str) -> Sequence[Path]:
         "towpath.yaml": text,
         "towpath.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False) + "\n",
         ".env.example": _env(text),
+        "tests/example.yaml": (_TEMPLATES / "fixtures" / f"{template}.yaml").read_text("utf-8"),
     }
     _none_exists(directory / name for name in contents)
     return [_write(directory / name, content) for name, content in contents.items()]

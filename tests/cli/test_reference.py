@@ -14,7 +14,7 @@ from .support import Shell
 PAGE = Path(__file__).parent.parent.parent / "docs" / "cli.md"
 PROMISED = {
     *("dev", "init", "run", "validate", "reload", "status", "send", "trigger", "listen", "preview"),
-    *("schema", "version", "audit balance"),
+    *("schema", "version", "audit balance", "test", "new destination"),
     *(f"events {word}" for word in ("list", "show", "trace")),
     *(f"deliveries {word}" for word in ("list", "show", "retry")),
     *(f"dlq {word}" for word in ("list", "show", "replay", "drop")),
@@ -23,6 +23,7 @@ PROMISED = {
     *(f"secrets {word}" for word in ("set", "list", "delete", "rekey")),
     *(f"connections {word}" for word in ("list", "drop")),
     *(f"connectors {word}" for word in ("list", "show", "test")),
+    *(f"jobs {word}" for word in ("list", "show", "run", "cancel", "pause", "resume", "logs")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}
 
@@ -40,7 +41,7 @@ def test_every_command_speaks_json_and_says_what_it_does(name: str) -> None:
     command = LEAVES[name]
     options = {spelled for parameter in command.params for spelled in parameter.opts}
     assert "--json" in options
-    assert ("--config" in options) is (name not in ("dev", "init", "schema", "version"))
+    assert ("--config" in options) is (name not in ("dev", "init", "schema", "version", "new destination"))
     first = (command.help or "").splitlines()[0]
     assert first.endswith((".", "?"))
     assert len(first) <= 110

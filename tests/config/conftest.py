@@ -15,7 +15,7 @@ Refuse = Callable[..., ConfigError]
 
 @pytest.fixture
 def kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("towpath.config.entries.destinations", lambda: DESTINATIONS)
+    monkeypatch.setattr("towpath.config.loading.destinations_beside", lambda _: DESTINATIONS)
     monkeypatch.setattr("towpath.config.entries.sources", lambda: SOURCES)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from towpath import registry
+from towpath.config import ConfigError, load
 from towpath.destination import Destination
 from towpath.errors import TowpathError
 from towpath.registry import Kinds
+from towpath.scaffold import destination
+from towpath.wiring import destination_of
 
 from .conftest import Refuse
 
@@ -99,6 +103,64 @@ def test_a_built_in_file_without_its_class_is_an_error(
 
 def test_a_broken_plug_in_is_a_problem_at_its_line(refused: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Kinds("towpath.destinations", {"parcel": plugin("parcel", "no.such:X")})
-    monkeypatch.setattr("towpath.config.entries.destinations", lambda: broken)
+    monkeypatch.setattr("towpath.config.loading.destinations_beside", lambda _: broken)
     problem = refused("version: 1\ndestinations:\n  tool: {type: parcel}\n").problems[0]
     assert (problem.code, problem.line) == ("E2113", 3)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A configuration with a destination of its own."""
+    destination(tmp_path, "helpdesk")
+    (tmp_path / "towpath.yaml").write_text(
+        "version: 1\n"
+        "sources: {web: {type: segment, write_keys: [wk]}}\n"
+        "destinations: {desk: {type: helpdesk, token: abc}}\n"
+        "connections: [{from: web, to: [desk]}]\n"
+    )
+    return tmp_path / "towpath.yaml"
+
+
+def test_a_destination_beside_the_configuration_is_found(beside: Path) -> None:
+    entry = load(beside).destinations["desk"]
+    assert (entry.type, entry.settings.token.get_secret_value()) == ("helpdesk", "abc")
+    assert destination_of(entry).name == "helpdesk"
+    assert load(beside).destinations["desk"] == entry
+
+
+def test_one_whose_file_changed_is_loaded_anew(beside: Path) -> None:
+    before = load(beside).destinations["desk"]
+    file = beside.parent / "destinations" / "helpdesk.py"
+    file.write_text(file.read_text().replace('"/events"', '"/notes"'))
+    os.utime(file, ns=(1, 1))
+    after = load(beside).destinations["desk"]
+    assert after != before
+    assert after.kind is not before.kind
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = (", "SyntaxError"),
+        ("NAME = 1", "has no class with name 'helpdesk' and Settings"),
+    ],
+)
+def test_a_broken_one_is_an_error_of_the_file(beside: Path, text: str, why: str) -> None:
+    file = beside.parent / "destinations" / "helpdesk.py"
+    file.write_text(text)
+    os.utime(file, ns=(len(text), len(text)))
+    with pytest.raises(ConfigError) as caught:
+        load(beside)
+    (problem,) = caught.value.problems
+    assert str(file) in problem.title
+    assert why in problem.title
+
+
+def test_one_named_like_a_built_in_is_refused(beside: Path) -> None:
+    (beside.parent / "destinations" / "webhook.py").write_text("")
+    beside.write_text(
+        beside.read_text().replace("type: helpdesk, token: abc", "type: webhook, url: http://a.example")
+    )
+    with pytest.raises(ConfigError, match="is there already"):
+        load(beside)

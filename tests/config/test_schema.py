@@ -52,8 +52,9 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("template", templates())
 def test_templates_load_and_fit_the_schema_they_name(template: str, tmp_path: Path) -> None:
     written = init(tmp_path / "new", template)
-    assert [path.name for path in written] == ["towpath.yaml", "towpath.schema.json", ".env.example"]
-    file, shipped, variables = written
+    names = ["towpath.yaml", "towpath.schema.json", ".env.example", "example.yaml"]
+    assert [path.name for path in written] == names
+    file, shipped, variables, _ = written
     assert file.read_text().startswith(f"# yaml-language-server: $schema=./{shipped.name}\n")
     assert load(file, ENV).connections
     own = json.loads(shipped.read_text())
@@ -95,6 +96,10 @@ WRONG = [
     ("connectors", {"customerio": {}}),
     ("connections", [{"from": "web"}]),
     ("connections", [{"from": "web", "to": "k", "max_age": "2 weeks"}]),
+    ("connections", [{"from": "web", "to": "k", "consent": {"need": ["a"]}}]),
+    ("connections", [{"from": "web", "to": "k", "transform": {"function": "a:b", "timeout": "soon"}}]),
+    ("connections", [{"from": "web", "to": "k", "map": [{"renam": {}}]}]),
+    ("connections", [{"from": "web", "to": "k", "map": [{"hash": {"fields": "userId"}}]}]),
     ("server", {"limits": {"event": "64 potatoes"}}),
     ("conections", []),
 ]
@@ -104,6 +109,9 @@ RIGHT = [
     ("destinations", {"k": {"type": "kustomer", "api_key": "x", "advanced_transform": "${ADVANCED}"}}),
     ("durability", "${DURABILITY:-strict}"),
     ("connections", [{"from": ["web"], "to": "k", "max_age": {"Sale": "2h", "*": "1d"}}]),
+    ("connections", [{"from": "web", "to": "k", "consent": "ads", "filter": "true", "transform": "a:b"}]),
+    ("connections", [{"from": "web", "to": "k", "consent": ["ads"], "map": [{"drop": "traits.x"}]}]),
+    ("connections", [{"from": "web", "to": "k", "consent": {"needs": ["ads"], "missing": "allow"}}]),
     ("connectors", None),
     ("retention", {"log": "36h"}),
 ]

@@ -47,12 +47,17 @@ class Destinations:
             for name, entry in entries.items()
         ]
 
+    def _kind(self, line: Mapping[str, Any]) -> Any:
+        if line["role"] == "destination":
+            return self._app.config.destinations[line["name"]].kind
+        return registry.sources()[line["type"]]
+
     async def connector(self, request: Request) -> Any:
         """Show one, and what its type can do."""
         name = request.path_params["name"]
         for line in self._connectors():
             if line["name"] == name:
-                return {**line, **_about(line)}
+                return {**line, **_about(self._kind(line))}
         raise Missing(
             f"no source or destination is called {name!r}", code="E4406", fix="towpath connectors list"
         )
@@ -128,10 +133,8 @@ class Destinations:
         return {"resumed": self._connections(name)}
 
 
-def _about(line: Mapping[str, Any]) -> dict[str, Any]:
+def _about(kind: Any) -> dict[str, Any]:
     """Describe a type: its one-line purpose and its settings."""
-    kinds = registry.destinations() if line["role"] == "destination" else registry.sources()
-    kind: Any = kinds[line["type"]]
     settings = getattr(kind, "Settings", kind)
     schema = settings.model_json_schema()
     about = {key: field.get("description", "") for key, field in schema.get("properties", {}).items()}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from ..errors import TowpathError
-from . import data, operate, program, traffic
+from . import data, fixtures, jobs, new, operate, program, traffic
 from .output import fail
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     traffic.trigger,
     traffic.listen,
     traffic.preview,
+    fixtures.test,
     program.schema,
     program.version,
 )
@@ -45,6 +46,8 @@ for group, name in (
     (operate.connectors, "connectors"),
     (operate.secrets, "secrets"),
     (operate.audit, "audit"),
+    (jobs.jobs, "jobs"),
+    (new.new, "new"),
 ):
     app.add_typer(group, name=name)
 

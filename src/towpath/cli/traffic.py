@@ -187,11 +187,15 @@ def outcome_line(line: dict[str, Any]) -> str:
 
 
 def preview(
-    destination: Annotated[str, typer.Argument(help="A destination of the configuration.")],
+    destination: Annotated[
+        str, typer.Argument(help="A destination of the configuration, or one of its connections.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
     """Show what messages (JSON lines on standard input) would become, sending nothing.
+
+    Where the connection filters, transforms or maps, `stages` shows the message at each step.
 
     Example:  echo '{"type":"track","userId":"u1","event":"Hello"}' | towpath preview kustomer
     """
@@ -201,21 +205,22 @@ def preview(
 
 
 def _connection(config: Config, name: str, file: Path) -> Connection:
-    """The destination's own connection, or, where it has none or several, one that lets everything pass."""
-    from ..config import ConnectionEntry
-    from ..wiring import connection_of
+    from ..wiring import connection_named
 
-    if name not in config.destinations:
-        known = ", ".join(config.destinations) or "none"
-        raise WrongUse(f"{file} has no destination {name!r}", code="E4403", fix=f"known: {known}")
-    mine = [entry for entry in config.connections if entry.destination == name]
-    entry = mine[0] if len(mine) == 1 else ConnectionEntry("preview", frozenset({"preview"}), name)
-    return connection_of(entry, config.destinations[name])
+    connection = connection_named(config, name)
+    if connection is None:
+        known = ", ".join(dict.fromkeys([*config.destinations, *(each.name for each in config.connections)]))
+        raise WrongUse(f"{file} has no destination {name!r}", code="E4403", fix=f"known: {known or 'none'}")
+    return connection
 
 
 async def _preview_lines(connection: Connection) -> None:
     from ..preview import preview as rehearse
 
-    for line in sys.stdin.buffer:
-        if line.strip():
-            print(jsonlib.dumps(await rehearse(connection, line)), flush=True)
+    try:
+        for line in sys.stdin.buffer:
+            if line.strip():
+                print(jsonlib.dumps(await rehearse(connection, line)), flush=True)
+    finally:
+        if connection.transform is not None:
+            await connection.transform.close()

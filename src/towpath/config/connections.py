@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path as FilePath
 from typing import Any
 
 from . import errors
 from .document import Path
+from .flow import Flow
 from .model import ConnectionBlock
-from .resolved import ConnectionEntry
+from .resolved import ConnectionEntry, TransformEntry
 from .settings import Checker, Within, suggestion
 
 
-def connections(data: Mapping[str, Any], checker: Checker) -> list[ConnectionEntry]:
-    """The connections of a file; unknown sources, destinations and doubled names go to the checker."""
-    blocks = data.get("connections")
+def connections(data: Mapping[str, Any], checker: Checker, directory: FilePath) -> list[ConnectionEntry]:
+    """The connections of a file in this directory; what is wrong with them goes to the checker."""
+    blocks, flow = data.get("connections"), Flow(checker, directory)
     taken: dict[str, int] = {}
     found: list[ConnectionEntry] = []
     for index, item in enumerate(blocks if isinstance(blocks, list) else ()):
         path: Path = ("connections", index)
         block = checker.validate(ConnectionBlock, item, Within(path))
+        flow.filter(item.get("filter") if isinstance(item, dict) else None, (*path, "filter"))
         if block is None:
             continue
         _check_ends(data, checker, path, block)
-        for entry in _entries(block):
+        for entry in _entries(block, flow.transform(block, path)):
             if entry.name in taken:
                 _complain(checker, path, block, entry, taken[entry.name])
             taken.setdefault(entry.name, index)
@@ -31,7 +34,7 @@ def connections(data: Mapping[str, Any], checker: Checker) -> list[ConnectionEnt
     return found
 
 
-def _entries(block: ConnectionBlock) -> Iterator[ConnectionEntry]:
+def _entries(block: ConnectionBlock, transform: TransformEntry | None) -> Iterator[ConnectionEntry]:
     for destination in block.to:
         yield ConnectionEntry(
             name=_name(block, destination),
@@ -42,6 +45,10 @@ def _entries(block: ConnectionBlock) -> Iterator[ConnectionEntry]:
             start=block.start,
             max_age_s={event: age.total_seconds() for event, age in block.max_age.items()},
             enabled=block.enabled,
+            filter=block.filter or "",
+            consent=block.consent,
+            transform=transform,
+            map=block.map,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from towpath.errors import TowpathError
-from towpath.registry import Kinds, destinations, settings_of, sources
+from towpath.registry import Kinds, settings_of, sources
 
 from . import errors
 from .document import Path
@@ -37,7 +37,7 @@ class DestinationParts(NamedTuple):
     """A destination of the file before the file's own retry rule is filled in."""
 
     name: str
-    type: str
+    kind: type[Any]
     account: str
     settings: Any
     retry: RetryChange
@@ -46,8 +46,9 @@ class DestinationParts(NamedTuple):
 class Entries:
     """Reads the three sections of one file; what is wrong goes to the checker."""
 
-    def __init__(self, data: Mapping[str, Any], checker: Checker) -> None:
+    def __init__(self, data: Mapping[str, Any], checker: Checker, destinations: Kinds) -> None:
         self._data = data
+        self._destinations = destinations
         self._checker = checker
         self._accounts = {account.entry.name: account for account in self._read_accounts()}
 
@@ -69,7 +70,7 @@ class Entries:
     def destinations(self) -> Iterator[DestinationParts]:
         """The destinations that are right."""
         for name, block, path in self._blocks("destinations"):
-            kind = self._kind(destinations(), "destination", block, path)
+            kind = self._kind(self._destinations, "destination", block, path)
             common = self._common(DestinationBlock, block, path)
             if kind is None or common is None:
                 continue
@@ -81,12 +82,12 @@ class Entries:
             settings = self._settings(settings_of(kind), fields, path, DestinationBlock, partial=partial)
             if settings is not None:
                 yield DestinationParts(
-                    name, kind.name, common.account or name, settings, common.retry or RetryChange()
+                    name, kind, common.account or name, settings, common.retry or RetryChange()
                 )
 
     def _read_accounts(self) -> Iterator[Account]:
         for name, block, path in self._blocks("accounts"):
-            kind = self._kind(destinations(), "destination", block, path)
+            kind = self._kind(self._destinations, "destination", block, path)
             if kind is None:
                 continue
             fields = self._fields(settings_of(kind), block, path, AccountBlock)

@@ -27,6 +27,8 @@ ACCOUNT = "E2110"
 NOT_BUILT = "E2111"
 NAME = "E2112"
 PLUGIN = "E2113"
+MAPPING = "E2114"
+FUNCTION = "E2115"
 
 
 class Problem(Struct, frozen=True):

@@ -8,6 +8,8 @@ from pathlib import Path as FilePath
 
 from pydantic import SecretStr
 
+from towpath.registry import destinations_beside
+
 from . import errors
 from .connections import connections
 from .document import Document
@@ -46,10 +48,10 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     checker = Checker(document, interpolation)
     data = interpolation.fill(document.data, ())
     file = checker.validate(File, data, Within())
-    entries = Entries(data, checker)
+    entries = Entries(data, checker, destinations_beside(directory))
     parts = list(entries.destinations())
     found = {entry.name: entry for entry in entries.sources()}
-    links = connections(data, checker)
+    links = connections(data, checker, directory)
     server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
     _check_names(data, checker)
     _check_keys(found, checker)
@@ -70,6 +72,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
         retry=_rule(file, RetryChange()),
         retention=file.retention,
         privacy=file.privacy,
+        jobs=file.jobs,
     )
 
 
@@ -137,7 +140,7 @@ def _check_keys(sources: Mapping[str, SourceEntry], checker: Checker) -> None:
 
 
 def _destination(part: DestinationParts, file: File) -> DestinationEntry:
-    return DestinationEntry(part.name, part.type, part.account, part.settings, _rule(file, part.retry))
+    return DestinationEntry(part.name, part.kind, part.account, part.settings, _rule(file, part.retry))
 
 
 def _rule(file: File, change: RetryChange) -> RetryRule:

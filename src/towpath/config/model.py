@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import ip_network
 from typing import Annotated, Any, Literal, TypeAlias
@@ -20,6 +21,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from towpath.destination import Settings
+from towpath.errors import TowpathError
+from towpath.jobs.schedule import Schedule
+from towpath.mapping import ConsentRule, MapRule
+from towpath.mapping.consent import needed
 from towpath.message import Kind
 from towpath.retry import SCHEDULE_S
 
@@ -216,12 +221,73 @@ class Retention(Settings):
     dedup: Positive = Field(
         default=timedelta(days=7), description="How long a repeated messageId of one source is recognised."
     )
+    jobs: Positive = Field(
+        default=timedelta(days=30), description="Runs of jobs that ended, with what they said."
+    )
+
+
+class JobBlock(Settings):
+    """When a job runs by itself: by `schedule` or by `every`, one of the two."""
+
+    schedule: str | None = Field(
+        default=None, description="Five cron fields: minute, hour, day, month, weekday, like `17 3 * * *`."
+    )
+    every: Positive | None = Field(default=None, description="The time from one run to the next.")
+    timezone: str = Field(default="UTC", description="Where the clock of `schedule` hangs: `Europe/Berlin`.")
+    jitter: Duration = Field(default=timedelta(0), description="Each time comes later by 0…this, by chance.")
+
+    @model_validator(mode="after")
+    def _comes(self) -> JobBlock:
+        try:
+            self.times()
+        except TowpathError as error:
+            raise ValueError(f"cannot be used: {error.title}; {error.fix}") from None
+        return self
+
+    def times(self) -> Schedule:
+        """What the runner takes. Raises `TowpathError`."""
+        every_s = self.every.total_seconds() if self.every else 0.0
+        return Schedule(self.schedule or "", every_s, self.timezone, self.jitter.total_seconds())
+
+
+class Jobs(Settings):
+    """When the jobs that come with towpath run by themselves (`towpath jobs list`)."""
+
+    trim: JobBlock = Field(
+        default=JobBlock(every=timedelta(hours=1)), description="Drops what is past its `retention`."
+    )
 
 
 class Privacy(Settings):
     """What may be written about people."""
 
     log_pii: bool = Field(default=False, description="Whether the program's own log may hold personal data.")
+
+
+class TransformBlock(Settings):
+    """A Python function between the log and the destination, run in a process of its own."""
+
+    function: str = Field(
+        min_length=1,
+        description="`package.module:function`, beside this file or on PYTHONPATH: takes a message as dict, "
+        "returns a dict, a list of dicts, or None for nothing.",
+    )
+    timeout: Positive = Field(
+        default=timedelta(seconds=1), description="How long one message may take; then it is stopped."
+    )
+
+
+def _called(value: Any) -> Any:
+    return {"function": value} if isinstance(value, str) else value
+
+
+def _or(*others: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    """Let the JSON schema of a section also take its short form."""
+
+    def extend(schema: dict[str, Any]) -> None:
+        schema["anyOf"] = [*schema["anyOf"], *others]
+
+    return extend
 
 
 class ConnectionBlock(Settings):
@@ -251,6 +317,24 @@ class ConnectionBlock(Settings):
         description="Older messages are skipped: a duration, or one per event or type (`*` for the rest).",
     )
     enabled: bool = Field(default=True, description="Whether deliveries are made; while false, they wait.")
+    filter: str | None = Field(
+        default=None, min_length=1, description="A CEL expression: only messages of which it is true pass."
+    )
+    consent: Annotated[ConsentRule | None, BeforeValidator(needed)] = Field(
+        default=None,
+        description="The consent categories this destination needs; a list of names, or a section.",
+        json_schema_extra=_or(
+            {"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}
+        ),
+    )
+    transform: Annotated[TransformBlock | None, BeforeValidator(_called)] = Field(
+        default=None,
+        description="A Python function, `package.module:function`, for what rules cannot say.",
+        json_schema_extra=_or({"type": "string"}),
+    )
+    map: tuple[MapRule, ...] = Field(
+        default=(), max_length=100, description="Rules that rename, set, hash and drop fields, in this order."
+    )
 
 
 class DestinationBlock(Settings):
@@ -294,6 +378,7 @@ class File(Settings):
     )
     retry: Retry = Field(default=Retry(), description=str(Retry.__doc__))
     retention: Retention = Field(default=Retention(), description=str(Retention.__doc__))
+    jobs: Jobs = Field(default=Jobs(), description=str(Jobs.__doc__))
     privacy: Privacy = Field(default=Privacy(), description=str(Privacy.__doc__))
     connectors: Later = Field(default=None, description=LATER)
     replications: Later = Field(default=None, description=LATER)

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from .model import Admin, Privacy, Retention, Server
+from towpath.mapping import ConsentRule, MapRule
+
+from .model import Admin, Jobs, Privacy, Retention, Server
 
 
 class RetryRule(Struct, frozen=True):
@@ -31,16 +33,30 @@ class SourceEntry(Struct, frozen=True):
 
 
 class DestinationEntry(Struct, frozen=True):
-    """A destination of the file; `settings` is an instance of its kind's `Settings`, with its account's."""
+    """A destination of the file: `kind` is its class, `settings` an instance of the class's `Settings`."""
 
     name: str
-    type: str
+    kind: type[Any]
     account: str
     settings: Any
     retry: RetryRule
 
+    @property
+    def type(self) -> str:
+        """What the file says after `type:`."""
+        return str(self.kind.name)
+
     def __repr__(self) -> str:
         return f"DestinationEntry({self.name!r}, {self.type!r}, account={self.account!r})"
+
+
+class TransformEntry(Struct, frozen=True):
+    """A Python function, `module:function`; `state` changes with its code: a reload starts it anew."""
+
+    function: str
+    directory: Path
+    timeout_s: float
+    state: str = ""
 
 
 class ConnectionEntry(Struct, frozen=True):
@@ -54,6 +70,10 @@ class ConnectionEntry(Struct, frozen=True):
     start: Literal["now", "earliest"] = "now"
     max_age_s: Mapping[str, float] = {}
     enabled: bool = True
+    filter: str = ""
+    consent: ConsentRule | None = None
+    transform: TransformEntry | None = None
+    map: tuple[MapRule, ...] = ()
 
 
 class AccountEntry(Struct, frozen=True):
@@ -83,6 +103,7 @@ class Config(Struct, frozen=True):
     retry: RetryRule
     retention: Retention
     privacy: Privacy
+    jobs: Jobs = Jobs()
 
 
 def seconds(values: Sequence[timedelta]) -> tuple[float, ...]:
