@@ -1,10 +1,10 @@
 """Break one rule of delivery at a time and see whether the tests notice: `python -m tools.mutants [NAME …]`.
 
-Each mutant runs in a pytest of its own, with this module as the plugin that breaks the rule. A mutant that
+Each mutant of `tools.breakers` runs in a pytest of its own, with this module as the plugin that breaks the
+rule, on the tests that guard it: a scenario or a seed of the simulation, or named tests. A mutant that
 survives is a rule no test guards; the exit code is then 1.
 """
 
-# ruff: noqa: SLF001 - breaking what is inside is what a mutant is for
 from __future__ import annotations
 
 import os
@@ -12,339 +12,61 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import msgspec
+from tools import breakers as b
 
 ROOT = Path(__file__).parent.parent
 VARIABLE = "TOWPATH_MUTANT"
-SIMULATION = ("tests/simulation",)
-UNITS = ("tests/deliver",)
-SEEDS = "60"
-
-
-def put(owner: object, name: str, value: object) -> None:
-    """Replace a part of the running code."""
-    setattr(owner, name, value)
-
-
-def order_off() -> None:
-    """Every message is a person of its own."""
-    from towpath.identity import Identity
-
-    async def person(self: Identity, message: Any, position: int) -> str:
-        return f"{position}"
-
-    put(Identity, "person", person)
-
-
-def settle_before_next_off() -> None:
-    """The next one starts before the end of the one before is on disk."""
-    from towpath.settler import Settler
-
-    put(Settler, "release_after", lambda self, lane: self._release([lane]))
-
-
-def fence_off() -> None:
-    """A loop that lost its lease goes on settling, and does not look at the lease."""
-    from towpath import deliver
-    from towpath.log.settle import Ends
-
-    settle = Ends.settle
-
-    def unfenced(self: Ends, connection: Any, lease: Any, settlement: Any) -> bool:
-        sql = "SELECT epoch, owner FROM lease JOIN connection c ON c.id = lease.connection WHERE c.name = ?"
-        epoch, owner = connection.execute(sql, (lease.connection,)).fetchone()
-        return settle(self, connection, msgspec.structs.replace(lease, epoch=epoch, owner=owner), settlement)
-
-    async def never(self: object) -> None:
-        return None
-
-    put(Ends, "settle", unfenced)
-    put(deliver.DeliveryLoop, "_renewing", never)
-
-
-def lease_ignored() -> None:
-    """Calls start however old the lease is."""
-    from towpath.dispatch import Dispatch
-
-    put(Dispatch, "allow_until", lambda self, until_s: setattr(self, "_allowed_until_s", float("inf")))
-
-
-def dedup_off() -> None:
-    """Every copy of a message is kept."""
-    from towpath.log.sqlite import SqliteStore
-
-    append, count = SqliteStore.append, [0]
-
-    async def renamed(self: SqliteStore, groups: Any, *rest: Any) -> Any:
-        count[0] += 1
-        fresh = [
-            msgspec.structs.replace(
-                group,
-                entries=[
-                    msgspec.structs.replace(entry, message_id=f"{entry.message_id}#{count[0]}")
-                    for entry in group.entries
-                ],
-            )
-            for group in groups
-        ]
-        return await append(self, fresh, *rest)
-
-    put(SqliteStore, "append", renamed)
-
-
-def retry_dropped() -> None:
-    """The first failure is the last."""
-    from towpath.retry import RetryPolicy
-
-    put(RetryPolicy, "delay_s", lambda self, tried, now, *, alone, chance: None)
-
-
-def retry_forever() -> None:
-    """Nothing is ever given up."""
-    from towpath.retry import RetryPolicy
-
-    put(RetryPolicy, "_spent", lambda self, tried, now, *, alone: False)
-
-
-def jitter_wild() -> None:
-    """The waits are up to twice as long."""
-    from towpath.retry import RetryPolicy
-
-    delay = RetryPolicy.delay_s
-
-    def wild(self: RetryPolicy, tried: Any, now: float, *, alone: bool, chance: float) -> float | None:
-        return delay(self, tried, now, alone=alone, chance=chance * 5)
-
-    put(RetryPolicy, "delay_s", wild)
-
-
-def dead_reopened() -> None:
-    """A refused delivery is tried again."""
-    from towpath.deliver import DeliveryLoop
-    from towpath.outcome import Rejected, Retry
-
-    conclude = DeliveryLoop._conclude
-
-    def reopen(self: DeliveryLoop, parcel: Any, outcome: Any) -> None:
-        if isinstance(outcome, Rejected) and outcome.code == 422:
-            for item in parcel.items:
-                self._end(item, parcel.lane.person, outcome)
-            outcome = Retry("once more")
-        conclude(self, parcel, outcome)
-
-    put(DeliveryLoop, "_conclude", reopen)
-
-
-def link_merge_off() -> None:
-    """A link does not join what waits."""
-    from towpath.deliver import DeliveryLoop
-
-    put(DeliveryLoop, "_join", lambda self, old, new: None)
-
-
-def rows_not_renamed() -> None:
-    """A link joins memory, not rows."""
-    from towpath.settler import Settler
-
-    put(Settler, "merge", lambda self, old, new: None)
-
-
-def moved_phone_joins() -> None:
-    """A phone that changes hands joins two users."""
-    from towpath.identity import Identity
-
-    async def join(self: Identity, old: str, new: str, position: int) -> Any:
-        owner, target = await self.resolve(old, position - 1), await self.resolve(new, position - 1)
-        if owner == target:
-            return None, ""
-        await self._link(owner, position, target)
-        return (owner, target), ""
-
-    put(Identity, "_join", join)
-
-
-def follower_rule_off() -> None:
-    """A follower of one that died has the whole schedule to itself."""
-    from towpath.lanes import Item
-
-    tried = Item.tried
-    put(Item, "tried", lambda self: msgspec.structs.replace(tried(self), follower=False))
-
-
-def short_budget_off() -> None:
-    """A poison message has the long schedule."""
-    from towpath.health import Health
-
-    put(Health, "healthy_within", lambda self, span_s, now: False)
-
-
-def pause_dropped() -> None:
-    """A confirmed refusal rejects."""
-    from towpath import pauses
-
-    confirm = pauses.Pauses.confirm
-
-    async def accept(self: Any, capability: str, refusal: Any) -> Any:
-        await confirm(self, capability, refusal)
-        self._in_force.pop(capability, None)
-        return pauses.Verdict.ACCEPTED
-
-    put(pauses.Pauses, "confirm", accept)
-
-
-def stall_off() -> None:
-    """An outage is treated like many single failures."""
-    from towpath.health import Health
-
-    def failed(self: Health, person: str, now: float) -> bool:
-        return False
-
-    put(Health, "failed", failed)
-
-
-def catch_up_off() -> None:
-    """After a restart rows go before what lies ahead of them is read again."""
-    from towpath.intake import Intake
-
-    begin = Intake.begin
-
-    def hasty(self: Intake, progress: Any) -> None:
-        begin(self, progress)
-        self._horizon = 0
-        self._caught_up()
-        self._progress = progress
-
-    put(Intake, "begin", hasty)
-    put(Intake, "_catching_up", property(lambda self: True))
-
-
-def settled_forgotten() -> None:
-    """After a restart what ended beyond the cursor is sent again."""
-    from towpath.intake import Intake
-
-    put(Intake, "_is_known", lambda self, record: False)
-
-
-def cursor_hasty() -> None:
-    """The cursor passes what is still in memory."""
-    from towpath.lanes import Cursor
-
-    put(Cursor, "advance", lambda self: self._read)
-
-
-def ticket_ignored() -> None:
-    """An outdated load of rows is believed."""
-    from towpath.parking import Parking
-
-    load = Parking.load
-
-    async def believe(self: Parking, lane: Any, ticket: int, *, early: bool) -> None:
-        await load(self, lane, lane.ticket, early=early)
-
-    put(Parking, "load", believe)
-
-
-def stored_ignored() -> None:
-    """A row stored while its lane loads is not looked for."""
-    from towpath.parking import Parking
-
-    load = Parking.load
-
-    async def forget(self: Parking, lane: Any, ticket: int, *, early: bool) -> None:
-        proceed = self._proceed
-
-        def proceed_without(found: Any) -> None:
-            found.rows = False
-            self._proceed = proceed
-            proceed(found)
-
-        self._proceed = proceed_without
-        await load(self, lane, ticket, early=early)
-        self._proceed = proceed
-
-    put(Parking, "load", forget)
-
-
-def stop_forgets() -> None:
-    """A stop does not wait for the last settlement."""
-    from towpath.settler import Settler
-
-    async def nothing(self: Settler) -> None:
-        return None
-
-    put(Settler, "finish", nothing)
-
-
-def merge_across_events() -> None:
-    """Coalescing looks past what cannot be merged."""
-    from towpath.dispatch import Dispatch
-
-    pack = Dispatch._pack
-
-    def reach(self: Dispatch, lane: Any, payload: Any) -> Any:
-        lane.items = type(lane.items)(sorted(lane.items, key=lambda item: item.message.type != "identify"))
-        return pack(self, lane, payload)
-
-    put(Dispatch, "_pack", reach)
-
-
-def throttle_counts() -> None:
-    """A rate limit costs an attempt."""
-    from towpath.deliver import DeliveryLoop
-
-    failed = DeliveryLoop._failed
-
-    def count(self: DeliveryLoop, parcel: Any, outcome: Any) -> None:
-        parcel.items[0].attempts += outcome.throttled
-        failed(self, parcel, outcome)
-
-    put(DeliveryLoop, "_failed", count)
-
-
-def bisection_off() -> None:
-    """A batch refused as a whole is rejected as a whole."""
-    from towpath import courier
-
-    put(courier, "_refuses_a_batch", lambda outcome: False)
-
-
-MUTANTS: Mapping[str, tuple[Callable[[], None], tuple[str, ...]]] = {
-    breaker.__name__.replace("_", "-"): (breaker, tests)
-    for tests, breakers in {
-        SIMULATION: (
-            order_off,
-            settle_before_next_off,
-            fence_off,
-            dedup_off,
-            retry_dropped,
-            dead_reopened,
-            link_merge_off,
-            rows_not_renamed,
-            settled_forgotten,
-            cursor_hasty,
-            ticket_ignored,
-        ),
-        UNITS: (
-            pause_dropped,
-            lease_ignored,
-            catch_up_off,
-            retry_forever,
-            jitter_wild,
-            moved_phone_joins,
-            follower_rule_off,
-            short_budget_off,
-            stall_off,
-            stored_ignored,
-            stop_forgets,
-            merge_across_events,
-            throttle_counts,
-            bisection_off,
-        ),
-    }.items()
-    for breaker in breakers
+AT_ONCE = 2
+HISTORIES = "8"  # of one scenario, until one notices
+UNITS = "tests/deliver/test_"
+
+SIMULATED: Mapping[str, tuple[Callable[[], None], ...]] = {
+    "crash": (b.settle_before_next_off, b.settled_forgotten, b.cursor_hasty),
+    "expired credential": (b.pause_dropped, b.pause_ignored),
+    "by hand": (b.pause_forgotten,),
+    "outages": (b.retry_dropped,),
+    "rate limit": (b.retry_after_ignored, b.throttle_counts),
+    "links": (b.order_off, b.link_merge_off, b.rows_not_renamed, b.moved_phone_joins, b.junk_links),
+    "seed 455": (b.ticket_ignored,),
+    "too many links": (b.links_uncapped, b.clients_join_users),
+    "erase": (b.erased_in_memory_stays, b.erased_on_the_way_is_retried, b.erased_rows_stay),
+    "suppress": (b.suppress_off,),
+    "dead letters": (b.dead_reopened, b.replay_twice),
+    "trim": (b.trim_unguarded,),
+    "changed configuration": (b.added_source_from_nowhere,),
+    "second owner": (b.fence_off, b.lease_ignored),
+    "ledger forgets to answer": (b.repeated_settlement_counts,),
+    "duplicates": (b.dedup_off,),
+    "batches": (b.bisection_off,),
+    "coalescing": (b.merge_across_events,),
+    "one budget for many": (b.budget_off,),
+    "poison among the healthy": (b.jitter_wild, b.retry_forever),
+    "too old": (b.max_age_off,),
+}
+NAMED: Mapping[str, tuple[Callable[[], None], ...]] = {
+    "tests/simulation/test_disk.py": (b.synced_too_late, b.unsynced),
+    "tests/simulation/test_found.py": (b.link_wakes_rows,),
+    "tests/log/test_letters.py": (b.replay_backwards,),
+    f"{UNITS}life.py": (b.stop_forgets,),
+    f"{UNITS}order.py": (b.stored_ignored, b.catch_up_off),
+    f"{UNITS}outage.py": (b.stall_off,),
+    f"{UNITS}batches.py": (b.separation_off,),
+    f"{UNITS}retry.py::test_a_follower_of_one_that_died_gets_one_attempt_once_it_is_as_old": (
+        b.follower_rule_off,
+    ),
+    f"{UNITS}retry.py::test_what_alone_fails_while_others_succeed_dies_after_ten_attempts_in_six_hours": (
+        b.short_budget_off,
+    ),
+    f"{UNITS}retry.py::test_a_jump_of_the_wall_clock_neither_storms_nor_stalls": (b.wall_clock_waits,),
+}
+MUTANTS: Mapping[str, tuple[Callable[[], None], str]] = {
+    breaker.__name__.replace("_", "-"): (breaker, guard)
+    for guards in (SIMULATED, NAMED)
+    for guard, group in guards.items()
+    for breaker in group
 }
 
 
@@ -354,28 +76,38 @@ def pytest_configure() -> None:
         MUTANTS[name][0]()
 
 
-def survives(name: str) -> bool:
-    """Run the tests that should notice; whether none did."""
-    _, tests = MUTANTS[name]
-    environment = {"SEEDS": SEEDS, **os.environ, VARIABLE: name}
+def survives(name: str) -> tuple[bool, float]:
+    """Run the tests that should notice; whether none did, and the seconds that took."""
+    _, guard = MUTANTS[name]
+    simulated = guard in SIMULATED
+    environment = {**os.environ, VARIABLE: name}
+    if simulated:
+        scenario = {"SCENARIO": guard, "HISTORIES": HISTORIES}
+        environment |= {"SEED": guard[5:]} if guard.startswith("seed ") else scenario
+        environment["TRIES"] = "0"
+    tests = ["tests/simulation/test_simulation.py", "-k", "promises"] if simulated else [guard]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "tools.mutants", "--tb=no", *tests]
+    began_s = time.monotonic()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False, timeout=600)  # noqa: S603
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{name}: pytest ended with {done.returncode}\n{done.stdout.decode()[-2000:]}")
-    return done.returncode == 0
+    return done.returncode == 0, time.monotonic() - began_s
 
 
 def main(names: list[str]) -> int:
-    """Try the named mutants, or all."""
-    alive = []
-    for name in names or MUTANTS:
-        began = time.monotonic()
-        survived = survives(name)
-        alive += [name] * survived
-        print(
-            f"{'SURVIVES' if survived else 'caught':9} {name} ({time.monotonic() - began:.0f} s)", flush=True
-        )
-    print(f"{len(alive)} of {len(names or MUTANTS)} survive: {', '.join(alive) or 'none'}")
+    """Try the named mutants, or all, and print a table."""
+    if unknown := set(names) - MUTANTS.keys():
+        print(f"no such mutant: {', '.join(sorted(unknown))}", file=sys.stderr)
+        return 2
+    chosen = names or list(MUTANTS)
+    alive: list[str] = []
+    with ThreadPoolExecutor(AT_ONCE) as workers:
+        for name, (survived, took_s) in zip(chosen, workers.map(survives, chosen), strict=True):
+            alive += [name] * survived
+            breaker, guard = MUTANTS[name]
+            verdict, rule = "SURVIVES" if survived else "caught", breaker.__doc__
+            print(f"{verdict:8}  {took_s:4.0f} s  {name:30}  {guard:32}  {rule}", flush=True)
+    print(f"{len(alive)} of {len(chosen)} survive: {', '.join(alive) or 'none'}")
     return int(bool(alive))
 
 
