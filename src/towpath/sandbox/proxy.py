@@ -145,10 +145,10 @@ class FaultProxy:
         try:
             await asyncio.gather(*pumps)
         finally:
+            upstream.transport.abort()  # before an await, where a cancellation could come in between
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            upstream.transport.abort()
 
     async def _requests(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         while data := await reader.read(self._piece()):
