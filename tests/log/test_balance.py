@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from towpath.clock import SystemClock
-from towpath.log import DeadFilter, Done, DoneState, Group, Parked, Settlement
+from towpath.log import DeadFilter, Done, DoneState, Group, Parked, Settlement, Store
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope, Record
 from towpath.testing import FakeClock
@@ -22,7 +22,7 @@ STATES: list[DoneState] = ["delivered", "skipped", "dead"]
 class Work:
     """Random but valid work on two connections, one of which changes its sources."""
 
-    def __init__(self, store: SqliteStore, random: Random, clock: FakeClock) -> None:
+    def __init__(self, store: Store, random: Random, clock: FakeClock) -> None:
         self.store, self.random, self.clock = store, random, clock
         self.number = 0
         self.handled: list[Record] = []  # of "out"

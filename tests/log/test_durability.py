@@ -169,7 +169,7 @@ async def test_a_file_that_cannot_be_opened_gives_everything_back(
 
     monkeypatch.setattr(database, "open_writer", opening)
     monkeypatch.setattr(database, "open_reader", fail)
-    with pytest.raises(apsw.CantOpenError):
+    with pytest.raises(LogFull, match="unable to open"):
         await SqliteStore.begin(tmp_path, FakeClock())
     DirectoryLock(tmp_path).release()
     assert open_files(tmp_path) == []
