@@ -133,6 +133,12 @@ def configurations() -> dict[str, str]:
 
 
 CONFIGURATIONS = configurations()
+# Functions that the configurations name: blocks of the docs that begin with their file's name.
+MODULES = {
+    match[1]: match[0].partition("\n")[2].removesuffix("```")
+    for page in PAGES
+    for match in re.finditer(r"^```python\n# (\w+\.py)\n.*?^```", page.read_text(), re.MULTILINE | re.DOTALL)
+}
 
 
 def stand_in(variable: str) -> str:
@@ -148,7 +154,9 @@ def stand_in(variable: str) -> str:
 def test_a_configuration_shown_loads(name: str, tmp_path: Path) -> None:
     text = CONFIGURATIONS[name]
     env = {name: stand_in(name) for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text)}
-    secrets = {found: f"secret-{found}" for found in re.findall(r"\$\{secret:([^}]+)\}", text)}
+    secrets = {found: f"secret-called-{found}" for found in re.findall(r"\$\{secret:([^}]+)\}", text)}
+    for name, code in MODULES.items():
+        (tmp_path / name).write_text(code)
     assert parse(text, tmp_path / "towpath.yaml", env, lambda _: secrets).connections
 
 

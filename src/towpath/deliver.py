@@ -20,6 +20,7 @@ from .identity import Identity
 from .intake import Intake
 from .lanes import Item, Lane, Lanes, Parcel, Stand
 from .log import Dead, Done, DoneState, Lease, Ledger, Log, LogFull, Parked
+from .making import Making
 from .message import Message, Record, Unreadable, read
 from .outage import Outage
 from .outcome import LONGEST_WISH_S, Delivered, Outcome, Paused, Rejected, Retry, Skipped
@@ -37,6 +38,7 @@ REPORTS_LIMIT = 1000  # characters
 LEASE_S = 60.0
 LEASE_POLL_S = 1.0
 STOP_POLL_S = 0.02
+SETTLE_S = 1.0  # what the disk gets at a stop whose grace was spent on waiting for answers
 
 Observer: TypeAlias = Callable[[str, Item, Outcome], None]
 Ending: TypeAlias = Delivered | Skipped | Rejected
@@ -48,7 +50,8 @@ class DeliveryLoop:
 
     A person's next delivery starts only when the end of the one before is on disk, so that even after a crash
     no destination ever sees an older state of a person after a newer one. `window` is how many deliveries are
-    held in memory. `owner` names the process; each loop takes the lease under a name of its own.
+    held in memory. `owner` names the process; each loop takes the lease, for `lease_s` at a time, under a
+    name of its own.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class DeliveryLoop:
         suppressed: Callable[[Message], bool] = lambda _: False,
         observe: Observer | None = None,
         window: int = WINDOW,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.connection = connection
         self.policy = policy or RetryPolicy()
@@ -74,13 +78,15 @@ class DeliveryLoop:
         self._scope = scope
         self._clock = scope.clock
         self._owner = f"{owner}/{scope.clock.token(4).hex()}"
+        self._lease_s = lease_s
         self._lanes = Lanes(window)
-        self._settler = Settler(ledger, scope.clock, self._released, lambda: self._dispatch.busy)
+        self._settler = Settler(ledger, scope.clock, self._released)
         self._courier = Courier(connection.destination, scope)
         self.pauses = Pauses(connection, ledger, scope, self._unblock)
         self._dispatch = Dispatch(
             connection, scope.clock, self.health, self.pauses,
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
+            make=self._make,
         )  # fmt: skip
         self._parking = Parking(
             ledger,
@@ -102,10 +108,21 @@ class DeliveryLoop:
             self._parking,
             self._proceed,
         )
-        self._intake = Intake(
-            connection.sources,
+        self._making: Making | None = None
+        if connection.transform is not None:
+            self._making = Making(connection, connection.transform, log, ledger, self._settler)
+        self._intake = self._reader(log, window)
+        self._flying: set[Parcel] = set()
+        self._settling: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: asyncio.Future[None] | None = None
+        self._stopping = False
+
+    def _reader(self, log: Log, window: int) -> Intake:
+        return Intake(
+            self.connection.sources,
             log,
-            identity,
+            self._identity,
             self._lanes,
             self._settler,
             self._parking,
@@ -113,12 +130,11 @@ class DeliveryLoop:
             unreadable=self._end_unread,
             join=self._join,
             full=self._spill,
+            making=self._making,
+            clock=self._clock,
+            health=self.health,
+            most_ahead=window // 4,
         )
-        self._flying: set[Parcel] = set()
-        self._settling: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._ended: asyncio.Future[None] | None = None
-        self._stopping = False
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -132,6 +148,8 @@ class DeliveryLoop:
             self._settling = self._spawn(self._settler.run())
             for chore in (self._intake.run(), self._renewing(), self.pauses.watch()):
                 self._spawn(chore)
+            if self._making is None:  # several deliveries of one record cannot go ahead
+                self._spawn(self._intake.overtaking.run())
             for _ in range(self.connection.destination.limits().in_flight):
                 self._spawn(self._work())
             await ended
@@ -142,9 +160,14 @@ class DeliveryLoop:
         finally:
             self._stopping = True
             await self._cancel(self._tasks)
+            if self.connection.transform is not None:
+                await self.connection.transform.close()
 
     async def stop(self, grace_s: float = 8.0) -> None:
-        """Stop gracefully: nothing new starts, what was sent may end, everything that ended is settled."""
+        """Stop gracefully: nothing new starts, what was sent may end, everything that ended is settled.
+
+        Takes at most `grace_s`, and a second more for the disk.
+        """
         self._stopping = True
         self._scope.http.stopping = True
         self._dispatch.stop()
@@ -160,7 +183,8 @@ class DeliveryLoop:
             await self._clock.sleep(STOP_POLL_S)
         await self._cancel(self._tasks - {self._settling})
         finishing = asyncio.ensure_future(self._settler.finish())
-        await asyncio.wait([finishing], timeout=grace_s)
+        left_s = deadline_s - self._clock.monotonic()
+        await asyncio.wait([finishing], timeout=max(left_s, SETTLE_S))
         if not finishing.done() or finishing.cancelled():
             log.error("stopped before everything was settled", connection=self.connection.name)
             finishing.cancel()
@@ -194,9 +218,9 @@ class DeliveryLoop:
 
     async def _renewing(self) -> None:
         while True:
-            await self._clock.sleep(LEASE_S / 3)
+            await self._clock.sleep(self._lease_s / 3)
             try:
-                lease = await self._ledger.lease(self.connection.name, self._owner, LEASE_S)
+                lease = await self._ledger.lease(self.connection.name, self._owner, self._lease_s)
             except Exception as error:
                 log.warning("renewing the lease failed", connection=self.connection.name, error=repr(error))
                 continue
@@ -207,15 +231,15 @@ class DeliveryLoop:
     async def _leased(self) -> Lease | None:
         """Take the lease; None while another holds it, or the ledger cannot be reached."""
         try:
-            return await self._ledger.lease(self.connection.name, self._owner, LEASE_S)
+            return await self._ledger.lease(self.connection.name, self._owner, self._lease_s)
         except (OSError, LogFull) as error:
             log.warning("taking the lease failed", connection=self.connection.name, error=repr(error))
             return None
 
     def _renewed(self) -> None:
         """Calls may start as long as they end before anybody else could take the lease."""
-        spare_s = min(self._scope.http.timeout_s, LEASE_S / 2)
-        self._dispatch.allow_until(self._clock.monotonic() + LEASE_S - spare_s)
+        spare_s = min(self._scope.http.timeout_s, self._lease_s / 2)
+        self._dispatch.allow_until(self._clock.monotonic() + self._lease_s - spare_s)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run a part of the loop; what it raises ends the whole loop."""
@@ -253,17 +277,40 @@ class DeliveryLoop:
         if lane.stand is Stand.IDLE and not lane.flights:
             self._dispatch.ready(lane)
 
-    def _prepare(self, item: Item) -> Payload | Outcome:
-        """The payload of an item, or why it has none; a failure of the destination's code is one attempt."""
+    def _prepare(self, item: Item) -> Payload | Outcome | None:
+        """The payload of an item, or why it has none; None when the transform must run for it first.
+
+        A failure of the destination's code is one attempt.
+        """
         if item.payload is not None:
             return item.payload
+        made = item.made
+        if self._making is not None and not isinstance(made, Message):
+            return self.connection.skip(item.message) or made
         try:
-            verdict = self.connection.payload(item.message)
+            verdict = self.connection.payload(item.message, made if isinstance(made, Message) else None)
         except Exception as error:
             return self._courier.unforeseen("preparing", error)
         if isinstance(verdict, Payload):
             item.payload = verdict
         return verdict
+
+    def _make(self, parcel: Parcel) -> None:
+        """Run the transform for a delivery that comes from a row, or whose last run failed."""
+        self._flying.add(parcel)
+        if self._making is not None:
+            self._spawn(self._remake(parcel, self._making))
+
+    async def _remake(self, parcel: Parcel, making: Making) -> None:
+        item = parcel.items[0]
+        further = await making.again(item, parcel.lane.current())
+        if item.erased or isinstance(item.made, Skipped | Retry):
+            self._conclude(parcel, item.made if isinstance(item.made, Skipped | Retry) else Skipped("erased"))
+            return
+        lane = self._land(parcel)
+        if further:
+            self._parking.store_behind(lane, further)
+        self._proceed(lane)
 
     def _spill(self) -> None:
         """When memory is full of deliveries that wait for a paused capability, let others pass them."""
@@ -396,22 +443,33 @@ class DeliveryLoop:
                 item.ms = ms
             if outcome is None:
                 # Unless this loop stops too, somebody else has closed the door we share; it may open again.
-                parcel.items[0].due_s = self._clock.monotonic() + DOOR_S
-                self._proceed(self._land(parcel))
+                lane = self._land(parcel)
+                for item in parcel.items[:1]:
+                    item.due_s = self._clock.monotonic() + DOOR_S
+                self._proceed(lane)
             else:
                 self._conclude(parcel, outcome)
 
     def _land(self, parcel: Parcel) -> Lane:
         """Put back what has not ended; its lane."""
+        self._strike(parcel)
         self._flying.discard(parcel)
         lane = parcel.lane.current()
         lane.put_back(parcel.items)
         lane.flights -= 1
         return lane
 
+    def _strike(self, parcel: Parcel) -> None:
+        """Let go of what was erased on the way: the ledger has counted it already."""
+        for item in parcel.items:
+            if item.erased:
+                self._lanes.count(-1)
+                self._close(item)
+        parcel.items = [item for item in parcel.items if not item.erased]
+
     def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
         """What became of a parcel: it ends, or it goes back to its lane."""
-        parcel.items = [item for item in parcel.items if not item.erased]
+        self._strike(parcel)
         for item in parcel.items:
             item.exchange = parcel.exchange
         if len(parcel.items) > 1 and isinstance(outcome, Rejected):
@@ -487,6 +545,7 @@ class DeliveryLoop:
         if self.health.failed(lane.person, self._clock.monotonic()):
             self._spawn(self._outage.probe())
         head.reason = outcome.reason[:500]
+        head.made = head.made if isinstance(head.made, Message) else None  # a failed transform runs again
         delay_s = self._delay_s(head, outcome)
         if delay_s is None:
             self._give_up(lane, head, outcome)
@@ -573,11 +632,16 @@ class DeliveryLoop:
         for lane in list(self._lanes):
             self._forget_in(lane, ids)
 
+    def _close(self, item: Item) -> None:
+        """Let the cursor pass an erased delivery; that of a row it has passed already."""
+        if not item.row:
+            self._settler.cursor.closed(item.record.position)
+
     def _forget_in(self, lane: Lane, ids: frozenset[str]) -> None:
         kept = deque(item for item in lane.items if not item.concerns(ids))
         for item in lane.items:
             if item.concerns(ids):
-                self._settler.cursor.closed(item.record.position)
+                self._close(item)
         self._lanes.count(len(kept) - len(lane.items))
         emptied = bool(lane.items) and not kept
         lane.items = kept

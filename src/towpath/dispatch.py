@@ -24,7 +24,8 @@ class Dispatch:
     """Hands out ready lanes to the workers, in the order they became ready.
 
     `prepare` makes an item's payload or says why there is none, `ended` hears of deliveries that end without
-    a call, `block` of lanes whose head needs a paused capability.
+    a call, `block` of lanes whose head needs a paused capability. `make` has the transform run for one that
+    `prepare` says None of.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Dispatch:
         pauses: Pauses,
         *,
         suppressed: Callable[[Message], bool],
-        prepare: Callable[[Item], Payload | Outcome],
+        prepare: Callable[[Item], Payload | Outcome | None],
         ended: Callable[[Parcel, Outcome], None],
         block: Callable[[Lane, str], None],
+        make: Callable[[Parcel], None],
     ) -> None:
         self._connection = connection
         self._limits = connection.destination.limits()
@@ -48,7 +50,8 @@ class Dispatch:
         self._prepare = prepare
         self._ended = ended
         self._block = block
-        self._queue: deque[Lane] = deque()
+        self._make = make
+        self._queue = Turns()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._throttled_until_s = 0.0
         self._allowed_until_s = 0.0
@@ -61,7 +64,7 @@ class Dispatch:
         """The head of this lane may go."""
         if lane.stand is not Stand.READY:
             lane.stand = Stand.READY
-            self._queue.append(lane)
+            self._queue.put(lane)
         self._wake()
 
     def probe(self, lane: Lane | None = None) -> None:
@@ -69,7 +72,7 @@ class Dispatch:
         self._probe = True
         if lane is not None:
             lane.stand = Stand.READY
-            self._queue.appendleft(lane)
+            self._queue.put_first(lane)
             self._wake()
 
     def throttle(self, wait_s: float) -> None:
@@ -134,14 +137,14 @@ class Dispatch:
         """Fill one call: one parcel per lane, more of a lane where the vendor keeps the order in a batch."""
         load = Load(self._limits.batch, self._limits.batch_bytes)
         while self._queue and not load.full and not self._closed():
-            lane = self._queue.popleft()
+            lane = self._queue.take()
             if lane.stand is not Stand.READY:
                 continue
             lane.stand = Stand.IDLE
             if lane.flights or lane.joined is not None:
                 continue
             if not self._board(lane, load):
-                self._queue.appendleft(lane)
+                self._queue.put_first(lane)
                 lane.stand = Stand.READY
                 break
             if load.parcels:
@@ -195,10 +198,44 @@ class Dispatch:
             return Skipped("suppressed", "this person is suppressed")
         return self._connection.stale(item.message, self._clock.now())
 
-    def _end(self, lane: Lane, item: Item, outcome: Outcome) -> None:
+    def _end(self, lane: Lane, item: Item, outcome: Outcome | None) -> None:
+        if outcome is None and lane.flights:
+            return  # what of this lane is in the call goes first
         lane.items.popleft()
         lane.flights += 1
-        self._ended(Parcel(lane, [item], Payload(())), outcome)
+        parcel = Parcel(lane, [item], Payload(()))
+        if outcome is None:
+            self._make(parcel)
+        else:
+            self._ended(parcel, outcome)
+
+
+class Turns:
+    """Ready lanes in the order they came; those with fresh heads and those of a backlog take turns."""
+
+    def __init__(self) -> None:
+        self._fresh: deque[Lane] = deque()
+        self._waited: deque[Lane] = deque()
+        self._fresh_next = False
+
+    def __len__(self) -> int:
+        return len(self._fresh) + len(self._waited)
+
+    def put(self, lane: Lane) -> None:
+        """Add a lane behind those of its kind."""
+        fresh = bool(lane.items) and lane.items[0].fresh
+        (self._fresh if fresh else self._waited).append(lane)
+
+    def put_first(self, lane: Lane) -> None:
+        """Add a lane that is to be taken next."""
+        self._waited.appendleft(lane)
+        self._fresh_next = False
+
+    def take(self) -> Lane:
+        """The next lane, off the queue."""
+        fresh = bool(self._fresh) and (self._fresh_next or not self._waited)
+        self._fresh_next = not fresh
+        return (self._fresh if fresh else self._waited).popleft()
 
 
 class Load:

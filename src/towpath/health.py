@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 PROBES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 STALL_PERSONS = 5
 HEALTHY_S = 60.0
@@ -10,7 +12,7 @@ HEALTHY_S = 60.0
 class Health:
     """Counts the persons that failed since the last success; enough of them, and the connection is stalled.
 
-    Times are monotonic seconds.
+    Times are monotonic seconds. `working` is set while the connection is not stalled.
     """
 
     def __init__(self, stall_persons: int = STALL_PERSONS) -> None:
@@ -18,6 +20,8 @@ class Health:
         self.stalled_at: float | None = None
         self.succeeded_at: float | None = None
         self.recovered_at: float | None = None
+        self.working = asyncio.Event()
+        self.working.set()
         self._failing: set[str] = set()
         self._probes = 0
 
@@ -32,6 +36,7 @@ class Health:
         if ended:
             self.recovered_at = now
         self.succeeded_at, self.stalled_at, self._probes = now, None, 0
+        self.working.set()
         self._failing.clear()
         return ended
 
@@ -41,6 +46,7 @@ class Health:
         if self.stalled or len(self._failing) < self.stall_persons:
             return False
         self.stalled_at = now
+        self.working.clear()
         return True
 
     def healthy_within(self, span_s: float, now: float) -> bool:

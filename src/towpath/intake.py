@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from .clock import Clock
+from .health import Health
 from .identity import Identity, may_link
 from .lanes import Item, Lanes
 from .log import Log, Progress
+from .making import Making
 from .message import Message, Record, Unreadable, read
+from .overtaking import Overtaking, Sight
 from .parking import Parking
 from .settler import Settler
 
@@ -20,7 +24,8 @@ class Intake:
     """Reads on from where the connection stood.
 
     `enter` takes a delivery and its person, `unreadable` a record that cannot be read and why, `join` two
-    persons (old, new) who are one from here on, `full` hears that memory holds as much as it may.
+    persons (old, new) who are one from here on, `full` hears that memory holds as much as it may. `making`
+    runs the connection's transform, where it has one.
     """
 
     def __init__(
@@ -36,6 +41,10 @@ class Intake:
         unreadable: Callable[[Record, str], None],
         join: Callable[[str, str], None],
         full: Callable[[], None],
+        making: Making | None = None,
+        clock: Clock,
+        health: Health,
+        most_ahead: int,
     ) -> None:
         self._sources = sources
         self._log = log
@@ -47,11 +56,19 @@ class Intake:
         self._unreadable = unreadable
         self._join = join
         self._full = full
+        self._making = making
         self._progress = NOTHING
         self._read = 0
         self._horizon = 0
         self._joined_until = 0
         self._erased: list[tuple[int, frozenset[str]]] = []
+        self._health = health
+        self._fresh = False
+        self.overtaking = Overtaking(
+            log, clock, health,
+            sight=self._sight, take=self._pass, first=lambda: self._read, cursor=lambda: settler.cursor,
+            most=most_ahead,
+        )  # fmt: skip
 
     def begin(self, progress: Progress) -> None:
         """Start behind the cursor. What lies before the last row is read again before any row goes."""
@@ -64,11 +81,13 @@ class Intake:
     async def run(self) -> None:
         """Read for ever, as memory and the disk allow."""
         while True:
-            await self._lanes.room.wait()
+            await self.overtaking.wait(self._lanes.room)
             if self._settler.backlog > BACKLOG_MAX:
                 await self._settler.flush()
             last = self._log.last()
-            records = await self._log.read(self._read, CHUNK)
+            records = await self._next()
+            if self._making is not None and records:
+                await self._making.ahead(records)
             for record in records:
                 await self._take(record)
                 self._read = record.position
@@ -81,10 +100,24 @@ class Intake:
             if not records:
                 await self._log.wait(self._read)
 
+    async def _next(self) -> Sequence[Record]:
+        """Read on, but not beyond where the second reader is at work."""
+        until = self.overtaking.until(self._read)
+        limit = CHUNK if until is None else min(CHUNK, until - self._read)
+        records = await self._log.read(self._read, limit)
+        if until is not None:
+            records = [record for record in records if record.position <= until]
+            if not records:  # what is missing up to there was erased
+                self._read = until
+                return await self._next()
+        self._fresh = len(records) < limit and until is None and not self._health.stalled
+        return records
+
     def forget(self, ids: frozenset[str]) -> None:
         """A person was erased: what was read of it before does not enter any more."""
         self._erased = [(last, known) for last, known in self._erased if last > self._read]
         self._erased.append((self._log.last(), ids))
+        self.overtaking.look_again()
 
     @property
     def _catching_up(self) -> bool:
@@ -97,35 +130,72 @@ class Intake:
             self._parking.open_due()
 
     async def _take(self, record: Record) -> None:
-        mine = record.source in self._sources and not (self._catching_up and self._is_known(record))
-        if not mine and not may_link(record):
+        if self.overtaking.took(record.position):
+            self._settler.cursor.reached(record.position)
             return
         try:
-            message = read(record)
+            sight = await self._sight(record)
         except Unreadable as error:
-            if mine:
-                self._settler.cursor.opened(record.position)
-                self._unreadable(record, str(error))
-            return
-        if self._is_erased(record, message):
-            return
-        place = await self._identity.place(message, record.position)
-        names = [place.person]
-        if record.position <= self._joined_until:
-            names += await self._identity.successors(place.person, record.position, self._joined_until)
-        for old, new in place.merges:
-            self._join(old, new)
-        if mine and not self._is_erased(record, message):
             self._settler.cursor.opened(record.position)
-            self._enter(Item(record, message, None), self._lane_name(names))
+            self._unreadable(record, str(error))
+            return
+        if sight is None:
+            return
+        names = [sight.place.person]
+        if record.position <= self._joined_until:
+            names += await self._identity.successors(names[0], record.position, self._joined_until)
+        for old, new in sight.place.merges:
+            self._join(old, new)
+        if sight.mine and not self._is_erased(record, sight.message):
+            self._enter_all(record, sight.message, self._lane_name(names))
+
+    async def _sight(self, record: Record) -> Sight | None:
+        """Look at a record as of its position; None when nothing here depends on it. Raises `Unreadable`."""
+        mine = record.source in self._sources and not (self._catching_up and self._is_known(record))
+        if not mine and not may_link(record):
+            return None
+        try:
+            message = read(record)
+        except Unreadable:
+            if mine:
+                raise
+            return None
+        if self._is_erased(record, message):
+            return None
+        return Sight(message, await self._identity.place(message, record.position), mine)
+
+    def _pass(self, record: Record, sight: Sight) -> None:
+        """Let in a record ahead of an unread stretch that holds nothing of whom it concerns."""
+        for old, new in sight.place.merges:
+            self._join(old, new)
+        if sight.mine and not self._is_erased(record, sight.message):
+            item = Item(record, sight.message, None)
+            item.fresh = True
+            self._settler.cursor.passed(record.position)
+            self._enter(item, sight.place.person)
+
+    def _enter_all(self, record: Record, message: Message, lane: str) -> None:
+        """Let in what the record makes: one delivery, or as many as a transform returns messages."""
+        items = [Item(record, message, None)]
+        if self._making is not None:
+            items = self._making.items(record, message, self._progress.settled | self._progress.parked)
+        if items:
+            self._settler.cursor.opened(record.position, len(items))
+        for item in items:
+            item.fresh = self._fresh
+            self._enter(item, lane)
 
     def _is_known(self, record: Record) -> bool:
-        """Whether a record read again has ended already, or is a row."""
+        """Whether a record read again has ended, or is a row; with a transform, `Making` looks."""
+        if self._making is not None:
+            return False
         key = (record.position, 0)
         return key in self._progress.settled or key in self._progress.parked
 
     def _lane_name(self, names: Sequence[str]) -> str:
         """Where a record read again belongs: its rows may have been joined to another person's already."""
+        if len(names) == 1:
+            return names[0]
         return next((name for name in names if self._lanes.find(name) is not None), names[0])
 
     def _is_erased(self, record: Record, message: Message) -> bool:

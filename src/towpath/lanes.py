@@ -12,6 +12,7 @@ from .destination import Payload
 from .http import Exchange
 from .log import Key, Parked
 from .message import Message, Record
+from .outcome import Retry, Skipped
 from .retry import Attempts
 
 BEHIND = "waits for an earlier delivery of its person"
@@ -21,8 +22,8 @@ class Item:
     """One delivery in hand: its record, what is to be sent, and what has been tried."""
 
     __slots__ = (
-        "alone", "attempts", "due_s", "erased", "exchange", "first_at", "follower", "index", "message",
-        "ms", "payload", "reason", "record", "row", "solo",
+        "alone", "attempts", "due_s", "erased", "exchange", "first_at", "follower", "fresh", "index",
+        "made", "message", "ms", "payload", "reason", "record", "row", "solo",
     )  # fmt: skip
 
     def __init__(self, record: Record, message: Message, payload: Payload | None, index: int = 0) -> None:
@@ -38,9 +39,12 @@ class Item:
         self.reason = BEHIND
         self.erased = False  # its person was erased while it was on the way
         self.follower = False
+        self.fresh = False  # it came just now, and is not of a backlog
         self.row = False  # whether the ledger holds a parked row of it
         self.solo = False  # a merged call with it failed: it travels alone from now on
         self.exchange: Exchange | None = None
+        # What the connection's transform made of the message; None while it has not run.
+        self.made: Message | Skipped | Retry | None = None
 
     @property
     def key(self) -> Key:
@@ -165,6 +169,7 @@ class Cursor:
         self._read = start
         self._order: deque[int] = deque()
         self._open: dict[int, int] = {}
+        self._ahead: set[int] = set()
 
     def opened(self, position: int, deliveries: int = 1) -> None:
         """Count a position whose deliveries are now in memory."""
@@ -180,6 +185,23 @@ class Cursor:
             self._open[position] = left - 1
         else:
             del self._open[position]
+            self._ahead.discard(position)
+
+    def passed(self, position: int) -> None:
+        """Count a position that went ahead: one delivery in memory, but reading has not come there yet."""
+        self._open[position] = 1
+        self._ahead.add(position)
+
+    def reached(self, position: int) -> None:
+        """Reading has come to a position that went ahead."""
+        if position in self._open:
+            self._ahead.discard(position)
+            self._order.append(position)
+
+    @property
+    def ahead(self) -> int:
+        """How many of those that went ahead are open still."""
+        return len(self._ahead)
 
     def read_to(self, position: int) -> None:
         """Everything up to here has been read."""

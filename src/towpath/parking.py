@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from .clock import Clock
@@ -65,10 +65,23 @@ class Parking:
         lane.items.clear()
         return dues[0] if dues else 0.0
 
+    def store_behind(self, lane: Lane, further: Sequence[Item]) -> None:
+        """Write what the head's message makes besides it as rows, and everything that comes after them."""
+        head = lane.items.popleft()
+        self.store_all(lane)
+        for item in further:
+            self.store(lane, item)
+        lane.items.append(head)
+
     def park(self, lane: Lane) -> None:
         """Park a whole lane until its head is due, or its hold is lifted."""
-        lane.due = 0.0
-        self.wait(lane, self.store_all(lane))
+        lane.due, others = 0.0, lane.rows
+        due = self.store_all(lane)
+        if others:
+            # A link may have joined rows to this lane that come first, and are due at another time.
+            self.open(lane)
+        else:
+            self.wait(lane, due)
 
     def wait(self, lane: Lane, due: float) -> None:
         """Let a lane of rows wait until `due` (Unix seconds)."""
@@ -130,6 +143,8 @@ class Parking:
 
     async def refresh(self) -> None:
         """Notice rows that became due from outside: a replay, a resume, a retry by hand."""
+        if self._settler.lease is None:
+            return  # they are found when the loop begins
         await self._settler.flush()
         for person, due in await self._ledger.due(self._settler.held(), self._clock.now(), DUE_MAX):
             lane = self._lanes.open(person)

@@ -14,8 +14,6 @@ from .log import Dead, Done, Key, Lease, Ledger, Parked, Settlement
 
 CURSOR_STEP = 512
 RETRY_S = 1.0
-GATHER_S = 0.02  # the longest that ends wait for more to share their transaction
-GATHER_STEP_S = 0.002
 
 log = structlog.get_logger("towpath.settle")
 
@@ -44,23 +42,12 @@ class Gathered:
 
 
 class Settler:
-    """Owns the cursor of one connection.
+    """Owns the cursor of one connection. `release` is called with lanes once their ends are on disk."""
 
-    `release` is called with lanes once their ends are on disk. While `busy` says that other persons can go,
-    ends are gathered for a moment: every transaction costs an fsync and two changes of thread.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        clock: Clock,
-        release: Callable[[list[Lane]], None],
-        busy: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, release: Callable[[list[Lane]], None]) -> None:
         self._ledger = ledger
         self._clock = clock
         self._release = release
-        self._busy = busy
         self._dirty = asyncio.Event()
         self._next = Gathered()
         self._writing: Gathered | None = None
@@ -139,18 +126,11 @@ class Settler:
         try:
             while True:
                 await self._dirty.wait()
-                await self._gather()
                 self._dirty.clear()
                 await self._write()
         finally:
             for waiter in self._next.waiters + (self._writing.waiters if self._writing else []):
                 waiter.cancel()
-
-    async def _gather(self) -> None:
-        """Wait for more ends, as long as nobody waits for these."""
-        until_s = self._clock.monotonic() + GATHER_S
-        while self._busy() and not self._next.waiters and self._clock.monotonic() < until_s:
-            await self._clock.sleep(GATHER_STEP_S)
 
     async def _write(self) -> None:
         if self.lease is None:

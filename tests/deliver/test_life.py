@@ -6,14 +6,16 @@ import asyncio
 
 import pytest
 
+from towpath.deliver import SETTLE_S
+from towpath.destination import Check
 from towpath.http import Stopping
 from towpath.log import LogFull
-from towpath.outcome import Rejected
+from towpath.outcome import Paused, Rejected
 from towpath.settler import Fenced
 from towpath.testing.loop import virtual
 
 from .conftest import MakeStage
-from .stage import DOWN, OK
+from .stage import DOWN, OK, Answer
 
 
 @pytest.mark.spec("D05")
@@ -228,6 +230,28 @@ async def test_a_stop_does_not_wait_for_ever_for_a_failing_disk(stage: MakeStage
     assert s.clock.monotonic() - began < 30
 
 
+@pytest.mark.spec("D05")
+@virtual
+async def test_a_stop_spends_its_grace_once(stage: MakeStage) -> None:
+    s = stage()
+    await s.open()
+
+    async def hang(lease: object, settlement: object) -> bool:
+        await s.clock.sleep(600.0)
+        return True
+
+    s.store.settle = hang  # type: ignore[method-assign]
+    s.vendor.delay_s = lambda m: 60.0 if m.message_id == "slow" else 0.01
+    await s.start()
+    await s.send("slow", person="bob")
+    await s.send("quick")
+    await s.pass_s(1)
+    began = s.clock.monotonic()
+    await s.loop.stop(8.0)
+    assert s.clock.monotonic() - began < 8.0 + SETTLE_S + 0.1
+    await s.close()
+
+
 @virtual
 async def test_an_unreadable_ledger_ends_the_loop_with_its_error(stage: MakeStage) -> None:
     s = stage()
@@ -268,6 +292,35 @@ async def test_erasing_drops_what_waits_and_does_not_retry_what_is_on_the_way(st
     await s.drained()
     assert s.vendor.order()[-1] == "new"
     await s.stop()
+
+
+@pytest.mark.spec("D10")
+@pytest.mark.parametrize("answer", [Stopping(), Paused("401", 401)], ids=["unsent", "refused"])
+def test_what_was_erased_on_the_way_is_not_put_back(stage: MakeStage, answer: Answer) -> None:
+    @virtual
+    async def run() -> None:
+        s = stage()
+        s.vendor.delay_s = lambda m: 10.0
+        s.vendor.checks = lambda: [Check("account", ok=False)]
+        answers = [answer]
+        s.vendor.answer = lambda m: answers.pop() if answers else OK
+        await s.start()
+        await s.send("a1", person="ann")
+        await s.pass_s(5)
+        await s.store.erase(["ann"])
+        s.loop.forget(frozenset({"ann"}))
+        await s.pass_s(60)
+        s.vendor.checks = lambda: [Check("account", ok=True)]
+        await s.pass_s(300)
+        assert s.vendor.order() == ["a1"]
+        assert s.vendor.attempts("a1") == s.vendor.attempts("a1")[:1]
+        balance = await s.balance()
+        assert (balance.erased, balance.waiting, balance.difference, s.loop.lanes.size) == (1, 0, 0, 0)
+        await s.send("b1", person="bob")
+        await s.drained()
+        await s.stop()
+
+    run()
 
 
 @virtual

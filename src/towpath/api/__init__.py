@@ -9,6 +9,7 @@ from .answering import application
 from .connections import Connections
 from .destinations import Destinations
 from .events import Events
+from .jobs import JobRoutes
 from .letters import Letters
 from .people import Persons
 from .program import Program
@@ -21,6 +22,15 @@ def admin(app: App, token: str | None = None) -> Starlette:
     """The admin application. With a `token`, every request must carry it as a bearer."""
     program = Program(app)
     secrets = SecretRoutes(app.secrets, program.apply)
-    groups = (program, Events(app), Letters(app), Destinations(app), Connections(app), Persons(app), secrets)
+    groups = (
+        program,
+        Events(app),
+        Letters(app),
+        Destinations(app),
+        Connections(app),
+        Persons(app),
+        JobRoutes(app),
+        secrets,
+    )
     routes = [route for group in groups for route in group.routes()]
     return application(routes, token, streams={"/listen": program.listen})

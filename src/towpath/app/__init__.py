@@ -22,19 +22,22 @@ from ..guard import GuardedTransport
 from ..http import Http, Throttle, Transport
 from ..identity import Identity
 from ..ingest import Ingest, IngestLimits
+from ..jobs.runner import Jobs
+from ..jobs.words import without_addresses
+from ..log import LogFull
 from ..log.sqlite import SqliteStore
-from ..redaction import setting_secrets
+from ..redaction import redact, setting_secrets
 from ..retry import RetryPolicy
 from ..secrets import Secrets
-from ..state import State
-from ..transport import PyreqwestTransport
-from ..wiring import connection_of
+from ..state import Reserve, State
+from ..transport_http1 import Http1Transport
+from ..wiring import allowances, connection_of
 from .people import Mentions, People
 from .running import Running
+from .trim import Trim
 
 __all__ = ["App", "Mentions", "People", "Reloaded", "Running"]
 
-CHORES_S = 3600.0
 RESTORED_S = 5.0
 log = structlog.get_logger("towpath.app")
 
@@ -56,9 +59,11 @@ class App:
 
     store: SqliteStore
     state: State
+    reserve: Reserve
     secrets: Secrets
     ingest: Ingest
     people: People
+    jobs: Jobs
 
     def __init__(
         self,
@@ -75,9 +80,8 @@ class App:
         self.connections: dict[str, Running] = {}
         self._reread = reread
         self._budgets: dict[tuple[str, str], Budget] = {}
-        self._open_transport: Transport = PyreqwestTransport()
+        self._open_transport: Transport = Http1Transport()
         self._guarded_transport: Transport = GuardedTransport()
-        self._chores: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._needs_restart: list[str] = []
         self._closing = contextlib.AsyncExitStack()
@@ -110,14 +114,17 @@ class App:
         undo.push_async_callback(self._guarded_transport.close)
         try:
             config.storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.reserve = Reserve(config.storage)
+            self.reserve.release()
             self.store = await SqliteStore.begin(
                 config.storage, self.clock, window_s=window_s, durable=strict
             )
-        except OSError as error:
+        except (OSError, LogFull) as error:
             raise _unusable(config, error) from error
         undo.push_async_callback(self.store.close)
         self.state = State.open(config.storage, self.clock)
         undo.callback(self.state.close)
+        await asyncio.to_thread(self.reserve.keep)
         self.secrets = Secrets.open(self.state, clock=self.clock)
         self.identity = Identity(self.store)
         self.people = People(
@@ -127,18 +134,22 @@ class App:
             lambda: [running.loop for running in self.connections.values()],
         )
         await self.people.load()
+        self.jobs = Jobs(self.state.jobs, self.clock, redact=self._redact)
+        undo.callback(self.jobs.close)
         self.ingest = self._make_ingest(config)
         await self._connect(config)
+        await self._register_jobs(config)
 
     async def begin(self) -> None:
-        """Start every connection, and the chores."""
+        """Start every connection, and the jobs."""
         if self.config.durability == "relaxed":
             log.warning("durability is relaxed: a power cut may lose the last accepted events")
+        self._share_budgets(self.config)
         for entry in self.config.connections:
             if entry.enabled:
                 self._start(self._make_running(entry, self.config))
         await self._warn_of_leftovers()
-        self._chores = asyncio.create_task(self._do_chores())
+        await self.jobs.start()
 
     async def _warn_of_leftovers(self) -> None:
         """Name connections that the file no longer has: they hold their records, and the disk, for ever."""
@@ -151,11 +162,9 @@ class App:
                 )  # fmt: skip
 
     async def halt(self) -> None:
-        """Stop delivering, within 10 seconds: calls under way end and are settled."""
+        """Stop delivering, within 10 seconds: calls under way end and are settled, jobs keep their place."""
         self.bus.close()
-        if self._chores is not None:
-            self._chores.cancel()
-        await asyncio.gather(*(running.stop() for running in self.connections.values()))
+        await asyncio.gather(self.jobs.stop(), *(running.stop() for running in self.connections.values()))
 
     async def stop(self) -> None:
         """Stop delivering, and close everything."""
@@ -181,7 +190,7 @@ class App:
                 if entry.enabled and not self._runs(entry, config)
             ]
             self._put_in_force(config)
-            await self._connect(config)
+            await self._register_jobs(config)
             return await self._replace(fresh)
 
     def _put_in_force(self, config: Config) -> None:
@@ -192,6 +201,7 @@ class App:
             self.ingest = self._make_ingest(config)
         self._needs_restart = _needs_restart(self.config, config)
         self.config = config
+        self._share_budgets(config)
         log.info("configuration applied", file=str(config.file), needs_restart=self._needs_restart)
 
     async def _replace(self, fresh: list[Running]) -> Reloaded:
@@ -199,6 +209,9 @@ class App:
         changed = {running.entry.name for running in fresh}
         leaving = [name for name in self.connections if name in changed or name not in wanted]
         await asyncio.gather(*(self.connections.pop(name).stop() for name in leaving))
+        # Only now: a loop that still ran could pass records of a source that was added, and nobody would
+        # deliver them.
+        await self._connect(self.config)
         for running in fresh:
             self._start(running)
         ended = [name for name in leaving if name not in changed]
@@ -297,29 +310,27 @@ class App:
     def _throttles(self, entry: DestinationEntry, destination: Destination[Any]) -> Mapping[str, Throttle]:
         budgets: dict[str, Throttle] = {}
         for bucket, per_minute in destination.budgets().items():
-            known = self._budgets.get((entry.account, bucket))
-            if known is None or known.per_minute != per_minute:
-                known = self._budgets[entry.account, bucket] = Budget(self.clock, per_minute)
-            budgets[bucket] = known
+            fresh = Budget(self.clock, per_minute)
+            budgets[bucket] = self._budgets.setdefault((entry.account, bucket), fresh)
         return budgets
 
-    # -- chores ----------------------------------------------------------------------------------------
+    def _share_budgets(self, config: Config) -> None:
+        """Who shares an account shares its budget, at the lowest rate that any of them names."""
+        for key, per_minute in allowances(config).items():
+            self._budgets.setdefault(key, Budget(self.clock, per_minute)).change(per_minute)
 
-    async def _do_chores(self) -> None:
-        while True:
-            try:
-                await self.tidy()
-            except Exception as error:
-                log.error("retention could not be applied; trying again in an hour", error=repr(error))
-            await self.clock.sleep(CHORES_S)
+    # -- jobs ------------------------------------------------------------------------------------------
 
-    async def tidy(self) -> None:
-        """Drop what is past its retention (D19)."""
-        now, keep = self.clock.now(), self.config.retention
-        trimmed = await self.store.trim(now - keep.log.total_seconds())
-        pruned = await self.store.prune(now - keep.dead_letters.total_seconds())
-        if trimmed or pruned:
-            log.info("retention applied", records=trimmed, dead_letters=pruned)
+    async def _register_jobs(self, config: Config) -> None:
+        trim = Trim(self.store, self.jobs, self.reserve, lambda: self.config.retention)
+        await self.jobs.register(trim, config.jobs.trim.times())
+
+    def _redact(self, text: str) -> str:
+        """What a job may say of itself (D08)."""
+        entries: list[Any] = [*self.config.destinations.values(), *self.config.sources.values()]
+        secrets = {secret for entry in entries for secret in setting_secrets(entry.settings)}
+        shown = redact(text, secrets)
+        return shown if self.config.privacy.log_pii else without_addresses(shown)
 
 
 def _segment_sources(config: Config) -> dict[str, Any]:
@@ -339,11 +350,12 @@ def _needs_restart(old: Config, new: Config) -> list[str]:
     return [key for key, value in fixed.items() if value(old) != value(new)]
 
 
-def _unusable(config: Config, error: OSError) -> TowpathError:
+def _unusable(config: Config, error: OSError | LogFull) -> TowpathError:
+    why = error.strerror or error if isinstance(error, OSError) else error
     return TowpathError(
-        f"the data directory {config.storage} cannot be used: {error.strerror or error}",
+        f"the data directory {config.storage} cannot be used: {why}",
         code="E5005",
         why=f"storage of {config.file}",
-        fix="make it writable for this user, or name another directory as storage",
+        fix="make it writable for this user, make room on its disk, or name another directory as storage",
         data="Nothing was read or changed.",
     )

@@ -29,6 +29,7 @@ from .scope import FROM, beyond, positions
 WEEK_S = 7 * 86400.0
 RESERVE_BYTES = 64 << 20
 CACHED_BLOBS = 16
+UNOPENED = (apsw.FullError, apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 
 
 class SqliteLog:
@@ -271,9 +272,13 @@ class SqliteStore(SqliteLog, SqliteLedger):
         `window_s`: how long a message id is known at least (at most an eighth longer). Below `reserve_bytes`
         of free disk space (see `free_bytes`) appends are refused while settlements go on. For simulations,
         `inline` needs no thread and `durable=False` leaves fsync out. Raises `TowpathError` when another
-        process owns the directory. After a failure nothing is open and the directory is free.
+        process owns the directory, `LogFull` when its disk has no room to open it. After a failure nothing is
+        open and the directory is free.
         """
-        database = Database(Path(directory), inline=inline, durable=durable)
+        try:
+            database = Database(Path(directory), inline=inline, durable=durable)
+        except UNOPENED as error:
+            raise LogFull(f"the log cannot be opened: {error}") from error
         try:
             store = cls(
                 database,
