@@ -11,10 +11,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 ENOUGH := 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 PYTHON_OR_STOP = test -n "$(PYTHON)" && $(PYTHON) -c $(ENOUGH) || { echo "towpath needs Python 3.11 or newer with venv: install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 # Two workers or more, never a crowd: the suite starts servers and child processes of its own.
-PYTEST_ARGS ?= -n auto --maxprocesses 4
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadgroup
 STRUCTURE := tests/test_layers.py tests/test_style.py tests/test_docs.py tests/test_packaging.py
 
-.PHONY: help install demo dev test check static format proof mutants bench build lock clean
+.PHONY: help install demo dev test sdks check static format proof mutants bench build lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,8 +34,11 @@ demo: $(STAMP) ## Run the main job against the sandbox, show the result, and end
 dev: $(STAMP) ## Server, sandbox and sample traffic, until Ctrl-C
 	@$(BIN)/towpath dev
 
-test: static ## All checks and all tests (PYTEST_ARGS="tests/log -k replay" for some)
+test: static sdks ## All checks and all tests (PYTEST_ARGS="tests/log -k replay" for some)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+sdks: $(STAMP) ## Fetch what the SDK tests need: npm packages; Chromium, by apt, where root
+	@$(BIN)/python -c "from tests.sdks import chromium, npm; npm.installed(); chromium.found()" || echo "SDK tests will be skipped, see above" >&2
 
 check: static ## Format, lint, types, layers, style, docs in step with the code, packaging
 	$(BIN)/python -m pytest $(STRUCTURE)
@@ -50,8 +53,11 @@ format: $(STAMP) ## Rewrite the code in the project's format
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-proof: $(STAMP) ## What takes long: 2,000 seeded histories, every mutant, the ids no test names (by hand, not in CI)
-	SEEDS=2000 $(BIN)/python -m pytest tests/simulation $(PYTEST_ARGS)
+proof: $(STAMP) ## What takes hours: 20,000 histories, every fault at full size, every mutant (by hand, not in CI)
+	SEEDS=20000 $(BIN)/python -m pytest tests/simulation $(PYTEST_ARGS)
+	mkdir -p build && rm -f build/trust.jsonl
+	FAULTS=full TRUST_REPORT=build/trust.jsonl $(BIN)/python -m pytest tests/faults; status=$$?; \
+		$(BIN)/python -m tools.trust build/trust.jsonl; exit $$status
 	$(BIN)/python -m tools.mutants
 	$(BIN)/python -m tools.uncovered
 
@@ -59,7 +65,7 @@ mutants: $(STAMP) ## Break one rule of delivery at a time; each must be noticed
 	$(BIN)/python -m tools.mutants
 
 bench: $(STAMP) ## Measure; the figures of the README come from here
-	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m bench
 
 build: $(STAMP) ## The wheel, in dist/
 	$(BIN)/python -m hatchling build -t wheel
