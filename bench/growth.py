@@ -57,7 +57,12 @@ async def fill(directory: Path, events: int, persons: int, size: int) -> float:
                 await store.append([group(chance, persons, size)])
 
         await asyncio.gather(*[call() for _ in range(CALLERS)])
-    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file()) / events
+    return size_bytes(directory) / events
+
+
+def size_bytes(directory: Path) -> int:
+    """All files of a data directory."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
 def recovery_s(directory: Path) -> float:
@@ -86,9 +91,8 @@ async def first_event(directory: Path) -> None:
 def row(name: str, seen: float, floor: float, *, most: bool) -> bool:
     """Print one figure beside its floor; whether it holds."""
     holds = seen <= floor if most else seen >= floor
-    print(
-        f"{name:46} {seen:12,.2f}  ({'at most' if most else 'at least'} {floor:g}) {'' if holds else 'MISSED'}"
-    )
+    bound = f"({'at most' if most else 'at least'} {floor:g})"
+    print(f"{name:46} {seen:12,.2f}  {bound} {'' if holds else 'MISSED'}")
     return holds
 
 

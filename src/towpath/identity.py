@@ -70,15 +70,18 @@ class Identity:
         self._cache: OrderedDict[str, Links] = OrderedDict()
         self._changes = 0
 
-    async def place(self, message: Message, position: int) -> Place:
-        """The person of a message at a position, linking first where the message links."""
+    async def place(self, message: Message, position: int, *, keep: bool = True) -> Place:
+        """The person of a message at a position, linking first where the message links.
+
+        `keep=False` only says what a message that was read already came to.
+        """
         wanted = self._wanted(message) if message.type in LINKING else ()
         if not wanted:
             return Place(await self.person(message, position))
         merges: list[tuple[str, str]] = []
         refused = ""
         for old, new in wanted:
-            merge, why = await self._join(old, new, position)
+            merge, why = await self._join(old, new, position, keep=keep)
             merges += [merge] if merge else []
             refused = refused or why
         return Place(await self.person(message, position), merges, refused)
@@ -129,7 +132,9 @@ class Identity:
                 return [(f"a:{own}", f"u:{user}")]
         return []
 
-    async def _join(self, old: str, new: str, position: int) -> tuple[tuple[str, str] | None, str]:
+    async def _join(
+        self, old: str, new: str, position: int, *, keep: bool
+    ) -> tuple[tuple[str, str] | None, str]:
         """Link `old` to `new` from this position on; the lanes to merge, or why it was refused."""
         before = position - 1
         owner, target = await self.resolve(old, before), await self.resolve(new, before)
@@ -138,7 +143,8 @@ class Identity:
         moved = old.startswith("a:") and owner != old
         if why := await self._brake(old, new, old if moved else owner, target, position):
             return None, why
-        await self._link(old if moved else owner, position, target)
+        if keep:
+            await self._link(old if moved else owner, position, target)
         # An anonymousId that changes hands leaves its history where it was: joining would merge two users.
         return (None if moved else (owner, target)), ""
 

@@ -257,3 +257,19 @@ def test_many_messages_go_in_batches(shell: Shell, tmp_path: Path) -> None:
         assert broken.code == 2
         assert "line 601 is not JSON" in broken.err
         assert "500 messages before it were accepted" in broken.err
+
+
+@pytest.mark.spec("D15")
+def test_a_join_that_was_refused_is_shown_with_its_message(shell: Shell, tmp_path: Path) -> None:
+    with served(tmp_path, HOOK + "identity: {{junk: [kiosk], links: 1}}\n") as server:
+        for name, anonymous in (("first", "a1"), ("second", "a2"), ("shared", "KIOSK")):
+            call = {"type": "identify", "userId": "u1", "anonymousId": anonymous, "messageId": name}
+            assert shell("send", "-", stdin=json.dumps(call) + "\n").code == 0
+        settle(server)
+        shown = {
+            name: shell("events", "show", name, "--json").json()[0] for name in ("first", "second", "shared")
+        }
+        assert {name: event["person"] for name, event in shown.items()} == dict.fromkeys(shown, "u:u1")
+        assert shown["first"]["not_joined"] == ""
+        assert "already has 1 linked ids" in shown["second"]["not_joined"]
+        assert "'KIOSK' is not an id of one person" in shown["shared"]["not_joined"]

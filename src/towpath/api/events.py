@@ -10,7 +10,7 @@ from .. import views
 from ..app import App
 from ..inspection import held
 from ..log import partition_of
-from ..message import Record
+from ..message import Record, Unreadable, read
 from . import asking
 from .answering import Missing, Named
 
@@ -60,9 +60,22 @@ class Events:
             title = f"no kept event has the message id or position {name!r}"
             raise Missing(title, code="E4401", fix="towpath events list")
         return [
-            {**views.event(row, body=True), "deliveries": await self._trace(row.position, row.source)}
+            {
+                **views.event(row, body=True),
+                **await self._person(row),
+                "deliveries": await self._trace(row.position, row.source),
+            }
             for row in records
         ]
+
+    async def _person(self, record: Record) -> dict[str, Any]:
+        """Whose it is, and why it joined no ids where it asked to (D15)."""
+        try:
+            message = read(record)
+        except Unreadable:
+            return {}
+        place = await self._app.identity.place(message, record.position, keep=False)
+        return {"person": place.person, "not_joined": place.refused}
 
     async def _at(self, name: str) -> list[Record]:
         if not name.isdecimal() or len(name) > 18:

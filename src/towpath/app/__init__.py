@@ -126,7 +126,10 @@ class App:
         undo.callback(self.state.close)
         await asyncio.to_thread(self.reserve.keep)
         self.secrets = Secrets.open(self.state, clock=self.clock)
-        self.identity = Identity(self.store)
+        caps = config.identity
+        self.identity = Identity(
+            self.store, junk=caps.junk, links_max=caps.links, identifiers_max=caps.identifiers
+        )
         self.people = People(
             self.store,
             self.state,
@@ -346,6 +349,7 @@ def _needs_restart(old: Config, new: Config) -> list[str]:
         "server.listen": lambda config: config.server.listen,
         "server.tls": lambda config: config.server.tls,
         "retention.dedup": lambda config: config.retention.dedup,
+        "identity": lambda config: config.identity,
     }
     return [key for key, value in fixed.items() if value(old) != value(new)]
 

@@ -73,6 +73,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
         retention=file.retention,
         privacy=file.privacy,
         jobs=file.jobs,
+        identity=file.identity,
     )
 
 

@@ -226,6 +226,17 @@ class Retention(Settings):
     )
 
 
+class IdentityBlock(Settings):
+    """What may join ids to one person. A change counts for what is read from then on."""
+
+    junk: tuple[str, ...] = Field(
+        default=(),
+        description="Ids that are nobody's and never join, besides `undefined`, `null`, `0` and the like.",
+    )
+    links: int = Field(default=500, ge=1, description="Most ids that are joined to one person directly.")
+    identifiers: int = Field(default=1000, ge=2, description="Most ids of one person, through all joins.")
+
+
 class JobBlock(Settings):
     """When a job runs by itself: by `schedule` or by `every`, one of the two."""
 
@@ -380,6 +391,7 @@ class File(Settings):
     retention: Retention = Field(default=Retention(), description=str(Retention.__doc__))
     jobs: Jobs = Field(default=Jobs(), description=str(Jobs.__doc__))
     privacy: Privacy = Field(default=Privacy(), description=str(Privacy.__doc__))
+    identity: IdentityBlock = Field(default=IdentityBlock(), description=str(IdentityBlock.__doc__))
     connectors: Later = Field(default=None, description=LATER)
     replications: Later = Field(default=None, description=LATER)
     push: Later = Field(default=None, description=LATER)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from towpath.mapping import ConsentRule, MapRule
 
-from .model import Admin, Jobs, Privacy, Retention, Server
+from .model import Admin, IdentityBlock, Jobs, Privacy, Retention, Server
 
 
 class RetryRule(Struct, frozen=True):
@@ -104,6 +104,7 @@ class Config(Struct, frozen=True):
     retention: Retention
     privacy: Privacy
     jobs: Jobs = Jobs()
+    identity: IdentityBlock = IdentityBlock()
 
 
 def seconds(values: Sequence[timedelta]) -> tuple[float, ...]:
