@@ -1,6 +1,6 @@
 """What size costs: ingest on a log of ten million events beside an empty one, disk per event, recovery.
 
-Run: python bench/growth.py [--millions 10] [--persons 1000000] [--seconds 5]; needs `wrk`; about four minutes.
+Run: python bench/growth.py [--millions 10] [--persons 1000000] [--seconds 5]; needs `wrk`; four minutes.
 Floors: at least 80 % of the empty log's rate, 150 bytes an event batched or single, ready 3 s after kill -9.
 """
 
