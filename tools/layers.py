@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "lanes",
         "making",
         "outage",
+        "overtaking",
         "parking",
         "pauses",
         "settler",
