@@ -6,14 +6,17 @@ import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from .destination import Destination, Ended, Scope
-from .http import Stopping, Undelivered
+from .http import BODY_LIMIT_BYTES, Exchange, Stopping, Undelivered
 from .lanes import Lane, Parcel
 from .outcome import Delivered, Outcome, Paused, Rejected, Retry
 from .redaction import header_secrets, redact
 
 UNFORESEEN = 500
-REFUSES_A_BATCH = frozenset({400, 413})
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+REFUSES_A_BATCH = frozenset({400, 413, 422})
 
 
 class Courier:
@@ -33,7 +36,7 @@ class Courier:
             if len(parcels) > 1 and _refuses_a_batch(error.outcome):
                 return await self._halves(parcels)
             for parcel in parcels:
-                parcel.exchange = error.exchange
+                parcel.exchange = self._own(error.exchange, parcel) if len(parcels) > 1 else error.exchange
             return [error.outcome] * len(parcels)
         except Exception as error:
             return [self.unforeseen("delivering", error)] * len(parcels)
@@ -62,6 +65,15 @@ class Courier:
         if isinstance(ended, Stopping):
             return None
         return self.unforeseen("delivering", ended) if isinstance(ended, Exception) else ended
+
+    def _own(self, exchange: Exchange | None, parcel: Parcel) -> Exchange | None:
+        """One item's part of a batch's request: its letter must not hold what concerns others (D10)."""
+        if exchange is None:
+            return None
+        http = self._scope.http
+        shown = "\n".join(_encode(call.json).decode() for call in parcel.payload.requests)
+        shown = redact(shown, {*http.secrets, *header_secrets(http.headers)})
+        return msgspec.structs.replace(exchange, body=shown[:BODY_LIMIT_BYTES])
 
     async def _halves(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """A batch refused as a whole is halved until the one at fault stands alone (D03)."""

@@ -153,7 +153,8 @@ class Destination(ABC, Generic[S]):
 
         What one payload raised stands for it in the answer: an `Undelivered` (`scope.http.undelivered`
         makes one with the exchange, for its dead letter), or a failure of our own, which is tried again.
-        Raising concerns them all: a batch refused with 400 or 413 is halved until the one at fault is found.
+        Raising concerns them all: a batch refused with 400, 413 or 422 is halved until the one at fault is
+        found.
         """
         ended: list[Ended] = []
         for payload in payloads:

@@ -12,11 +12,16 @@ from typing import NamedTuple
 
 from .config import schema
 from .errors import TowpathError
-from .registry import FOLDER
+from .registry import FOLDER, destinations
 
 _TEMPLATES = files("towpath") / "templates"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-[^}]*)?\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TEST_IMPORTS = (
+    "from towpath.destination import Payload",
+    "from towpath.message import Message",
+    "from towpath.testing import DestinationContract",
+)
 _ENV_HEAD = """\
 # Copy to .env, fill in, and load it before starting:  set -a; . ./.env; set +a
 """
@@ -63,6 +68,9 @@ def destination(directory: Path, name: str) -> Written:
         )
     package = directory / "src" / "towpath" / "destinations"
     inside = package.is_dir()
+    if name in destinations():
+        title = f'there is a destination of the type "{name}" already'
+        raise TowpathError(title, code="E2304", fix="choose another name", data="Nothing was written.")
     file = (package if inside else directory / FOLDER) / f"{name}.py"
     tests = (directory / "tests" / "destinations" if inside else directory / FOLDER) / f"test_{name}.py"
     texts = {
@@ -80,7 +88,9 @@ def _filled(template: str, name: str, inside: bool) -> str:  # noqa: FBT001
     text = (_TEMPLATES / template).read_text("utf-8")
     text = text.replace("__NAME__", name).replace("__TITLE__", " ".join(words).capitalize())
     text = text.replace("__CLASS__", "".join(word.capitalize() for word in words))
-    return text.replace("__MODULE__", f"towpath.destinations.{name}" if inside else name)
+    module = f"towpath.destinations.{name}" if inside else name
+    imports = [f"from {module} import {''.join(word.capitalize() for word in words)}", *_TEST_IMPORTS]
+    return text.replace("__IMPORTS__", "\n".join(sorted(imports)))
 
 
 def _none_exists(paths: Iterable[Path]) -> None:

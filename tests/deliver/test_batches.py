@@ -71,7 +71,7 @@ async def test_a_batch_stays_below_its_bytes(stage: MakeStage) -> None:
 
 @pytest.mark.spec("D03")
 @pytest.mark.parametrize("size", [2, 7, 100])
-@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_batch_refused_as_a_whole_is_halved_until_the_one_at_fault_is_found(
     stage: MakeStage, size: int, status: int
 ) -> None:
@@ -183,6 +183,24 @@ async def test_a_wrong_number_of_verdicts_is_a_retry(stage: MakeStage) -> None:
     await s.pass_s(1)
     assert {type(outcome) for _, outcome in s.told} == {Retry}
     assert "1 outcomes for 3 payloads" in s.told[0][1].reason  # type: ignore[union-attr]
+    await s.stop()
+
+
+@pytest.mark.spec("D10")
+@virtual
+async def test_a_letter_of_a_refused_batch_holds_its_own_part_of_the_request_only(stage: MakeStage) -> None:
+    s = stage()
+    s.vendor.bounds = Limits(batch=10, in_flight=1)
+    s.vendor.batch_answer = lambda messages: Rejected("404: gone", 404) if len(messages) > 1 else None
+    await s.open()
+    for name in ("a", "b", "c"):
+        await s.send(name, person=name)
+    await s.start()
+    await s.drained()
+    letters = {letter.record.message_id: letter.exchange for letter in await s.store.dead(DeadFilter())}
+    assert {name: exchange and exchange.body for name, exchange in letters.items()} == {
+        name: f'{{"id":"{name}"}}' for name in ("a", "b", "c")
+    }
     await s.stop()
 
 

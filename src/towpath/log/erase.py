@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +12,7 @@ import apsw
 import msgspec
 from msgspec import Struct
 
+from ..http import Exchange
 from ..message import Record, identifier
 from .append import insert
 from .blob import Codec
@@ -30,6 +33,7 @@ from .settle import (
 )
 
 STEP_BLOBS = 64
+LONG_ID = 6  # a shorter id as a bare word is as likely something else
 PREFIXES = ("", "u:", "a:")
 """How an id is spelled as an identifier of links and as the name of a lane."""
 _record = msgspec.msgpack.Decoder(Record).decode
@@ -51,6 +55,9 @@ class Person:
     def __init__(self, ids: Collection[str]) -> None:
         self.ids = frozenset(ids)
         self._spellings = [spelling.encode() for spelling in self.ids]
+        words = [re.escape(id_) for id_ in self.ids if len(id_) >= LONG_ID]
+        quoted = [re.escape(json.dumps(id_)) for id_ in self.ids]
+        self._named = re.compile("|".join([*quoted, *[rf"(?<!\w){word}(?!\w)" for word in words]])).search
         self._any = any(_numeric(spelling) for spelling in self.ids)  # 1e2 and 100.0 are one id
 
     def perhaps(self, data: bytes) -> bool:
@@ -65,6 +72,10 @@ class Person:
             return any(spelling in raw for spelling in self._spellings) or self._escaped(raw)
         found = (head.user_id, head.anonymous_id, head.previous_id)
         return any(identifier(value) in self.ids for value in found)
+
+    def named_in(self, exchange: Exchange) -> bool:
+        """Whether a request or its answer names the person: as a JSON string, or a long id as a word."""
+        return any(self._named(text) is not None for text in (exchange.url, exchange.body, exchange.answer))
 
     def _escaped(self, raw: bytes) -> bool:
         text = raw.decode("utf-8", "replace")
@@ -173,9 +184,11 @@ class Copies(Struct, frozen=True):
     parked: Mapping[int, Collection[tuple[int, int]]]
     dead: Collection[int]
     refused: Collection[int]
+    exchanges: Collection[int] = ()
+    """Letters of others whose request or answer names the person (a batch's)."""
 
     def __bool__(self) -> bool:
-        return bool(self.parked or self.dead or self.refused)
+        return bool(self.parked or self.dead or self.refused or self.exchanges)
 
 
 def search_copies(connection: apsw.Connection, codec: Codec, person: Person, last: int) -> Copies:
@@ -187,21 +200,26 @@ def search_copies(connection: apsw.Connection, codec: Codec, person: Person, las
         if person.perhaps(plain) and person.owns(_record(plain).raw):
             parked.setdefault(target, []).append((position, index))
     dead: list[int] = []
+    exchanges: list[int] = []
     for id_, position, body in connection.execute(
         "SELECT id, position, body FROM dead WHERE position <= ?", (last,)
     ):
         plain = codec.unpack(position, body)
-        if person.perhaps(plain) and person.owns(_letter(plain).record.raw):
-            dead.append(id_)
+        if person.perhaps(plain):
+            letter = _letter(plain)
+            if person.owns(letter.record.raw):
+                dead.append(id_)
+            elif letter.exchange is not None and person.named_in(letter.exchange):
+                exchanges.append(id_)
     refused = [
         id_
         for id_, raw in connection.execute("SELECT id, raw FROM refused")
         if person.perhaps(raw) and person.owns(raw)
     ]
-    return Copies(parked, dead, refused)
+    return Copies(parked, dead, refused, exchanges)
 
 
-def strike_copies(connection: apsw.Connection, copies: Copies) -> int:
+def strike_copies(connection: apsw.Connection, codec: Codec, copies: Copies) -> int:
     """Delete what was found; how many parked and dead copies there were."""
     counts: Counts = Counter()
     gone = 0
@@ -213,7 +231,17 @@ def strike_copies(connection: apsw.Connection, copies: Copies) -> int:
     )
     gone += len(letters.fetchall())
     connection.executemany("DELETE FROM refused WHERE id = ?", [(i,) for i in copies.refused])
+    for id_ in copies.exchanges:
+        _strike_exchange(connection, codec, id_)
     return gone
+
+
+def _strike_exchange(connection: apsw.Connection, codec: Codec, letter: int) -> None:
+    row = connection.execute("SELECT position, body FROM dead WHERE id = ?", (letter,)).fetchone()
+    if row is not None:
+        kept = _letter(codec.unpack(*row))
+        body = codec.pack(Letter(kept.record))
+        connection.execute("UPDATE dead SET body = ? WHERE id = ?", (body, letter)).fetchall()
 
 
 def unlink(connection: apsw.Connection, person: Person) -> None:

@@ -470,6 +470,22 @@ class StoreContract(Ledgers):
         assert await self.store.waiting(None, 10) == []
 
     @pytest.mark.spec("D10")
+    async def test_a_letter_of_another_that_names_the_person_loses_its_exchange(self) -> None:
+        await self.store.connect("out", ["web"], "earliest")
+        records = [*await self.keep("a", person="bob")]
+        records = [*await self.keep("b", person="bob")]
+        named = Exchange("POST", "https://example.com/x", "[]", 400, '{"failed": [{"id": "ann"}]}')
+        other = Exchange("POST", "https://example.com/x", "[]", 400, '{"failed": [{"id": "anna"}]}')
+        letters = [
+            msgspec.structs.replace(bury(record), exchange=exchange)
+            for record, exchange in zip(records, (named, other), strict=True)
+        ]
+        done = [Done(record.position, 0, "dead", "no") for record in records]
+        await settle(self.store, Settlement(2, done, letters))
+        await self.store.erase(["ann"])
+        assert [letter.exchange for letter in await self.store.dead(ALL)] == [other, None]
+
+    @pytest.mark.spec("D10")
     async def test_settling_what_was_erased_changes_nothing(self) -> None:
         await self.store.connect("out", ["web"], "earliest")
         (record,) = await self.keep("a")

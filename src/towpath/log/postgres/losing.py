@@ -12,7 +12,7 @@ from ...message import Record
 from .. import PARTITION, Key, partition_of
 from ..erase import PREFIXES, Person
 from ..halves import Erasing, Intent, Trimming
-from ..settle import ACCEPTED, DEAD, ERASED, EXTRA, SKIPPED
+from ..settle import ACCEPTED, DEAD, ERASED, EXTRA, SKIPPED, Letter
 from .letters import unpack as unpack_letter
 from .rows import GONE, REASON_MAX, Counts, array, count, digest, end, leave, lock, relane, span, strike
 from .scope import move_on, scopes_of
@@ -174,9 +174,11 @@ class Copies(Struct, frozen=True):
 
     parked: Mapping[int, Sequence[Key]]
     dead: Sequence[int]
+    exchanges: Sequence[int] = ()
+    """Letters of others whose request or answer names the person (a batch's)."""
 
     def __bool__(self) -> bool:
-        return bool(self.parked or self.dead)
+        return bool(self.parked or self.dead or self.exchanges)
 
 
 def search(session: Session, person: Person) -> Copies:
@@ -193,20 +195,26 @@ def search(session: Session, person: Person) -> Copies:
             if person.perhaps(plain) and person.owns(_record(plain).raw):
                 parked[connection].append((position, index))
         after = rows[-1][:3]
-    return Copies(parked, _letters(session, person))
+    return Copies(parked, *_letters(session, person))
 
 
-def _letters(session: Session, person: Person) -> list[int]:
+def _letters(session: Session, person: Person) -> tuple[list[int], list[int]]:
+    """The person's own letters, and those of others that name the person."""
     found: list[int] = []
+    exchanges: list[int] = []
     after = 0
     sql = "SELECT id, position, body FROM dead WHERE id > %s ORDER BY id LIMIT %s"
     while rows := session.rows(sql, (after, PAGE)):
         for number, position, body in rows:
             plain = session.codec.unpack(position, body)
-            if person.perhaps(plain) and person.owns(unpack_letter(plain).record.raw):
-                found.append(number)
+            if person.perhaps(plain):
+                letter = unpack_letter(plain)
+                if person.owns(letter.record.raw):
+                    found.append(number)
+                elif letter.exchange is not None and person.named_in(letter.exchange):
+                    exchanges.append(number)
         after = rows[-1][0]
-    return found
+    return found, exchanges
 
 
 def strike_copies(session: Session, copies: Copies) -> int:
@@ -217,7 +225,16 @@ def strike_copies(session: Session, copies: Copies) -> int:
         gone = strike(session, connection, of)
         count(session, "counter", end(session, connection, list(gone), ERASED, "", GONE))
         struck += len(gone)
+    for letter in copies.exchanges:
+        _strike_exchange(session, letter)
     return struck + session.run("DELETE FROM dead WHERE id = ANY(%s::bigint[])", (array(copies.dead),))
+
+
+def _strike_exchange(session: Session, letter: int) -> None:
+    for position, body in session.rows("SELECT position, body FROM dead WHERE id = %s", (letter,)):
+        kept = unpack_letter(session.codec.unpack(position, body))
+        bare = session.codec.pack(Letter(kept.record))
+        session.run("UPDATE dead SET body = %s WHERE id = %s", (bare, letter))
 
 
 def erased(session: Session, intent: int, ids: frozenset[str]) -> None:
