@@ -37,6 +37,7 @@ def test_init_writes_what_validates(shell: Shell, monkeypatch: pytest.MonkeyPatc
         "towpath.yaml",
         "towpath.schema.json",
         ".env.example",
+        "example.yaml",
     ]
     for line in Path("hub/.env.example").read_text().splitlines():
         name, given, _ = line.partition("=")
