@@ -134,6 +134,7 @@ class DeliveryLoop:
             clock=self._clock,
             health=self.health,
             most_ahead=window // 4,
+            short=lambda: self._ledger.short,
         )
 
     # -- life ------------------------------------------------------------------------------------------
@@ -269,7 +270,7 @@ class DeliveryLoop:
             self._end(item, person, verdict)
             return
         lane = self._lanes.open(person)
-        if lane.rows or (len(lane.items) >= PAGE and not self.health.stalled):
+        if lane.rows or (len(lane.items) >= PAGE and not self.health.stalled and not self._ledger.short):
             self._parking.store(lane, item)
             return
         lane.items.append(item)
@@ -314,7 +315,7 @@ class DeliveryLoop:
 
     def _spill(self) -> None:
         """When memory is full of deliveries that wait for a paused capability, let others pass them."""
-        if not self.pauses.everything and not self.health.stalled:
+        if not self.pauses.everything and not self.health.stalled and not self._ledger.short:
             for lane in self._lanes.standing(Stand.BLOCKED):
                 self._parking.park(lane)
 
@@ -356,11 +357,15 @@ class DeliveryLoop:
         wait_s = head.due_s - self._clock.monotonic()
         if self.health.stalled:
             lane.stand = Stand.HELD
-        elif wait_s > HOLD_S or head.attempts > 1 or head.row or lane.rows:
+        elif (wait_s > HOLD_S or head.attempts > 1 or head.row or lane.rows) and self._may_park(lane):
             self._parking.park(lane)
         else:
             lane.stand = Stand.HELD
             lane.timer = asyncio.get_running_loop().call_later(wait_s, self._rested, lane)
+
+    def _may_park(self, lane: Lane) -> bool:
+        """Whether there is room for its rows: what has one already takes no more."""
+        return not self._ledger.short or all(item.row for item in lane.items)
 
     def _rested(self, lane: Lane) -> None:
         lane.timer = None
@@ -429,6 +434,10 @@ class DeliveryLoop:
 
     async def refresh(self) -> None:
         """Notice parked deliveries that became due from outside: a replay, a retry by hand."""
+        for lane in self._lanes.standing(Stand.HELD):
+            if lane.timer is not None:
+                lane.stop_waiting()
+                self._rested(lane)
         await self._parking.refresh()
 
     # -- one call --------------------------------------------------------------------------------------

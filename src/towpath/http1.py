@@ -94,6 +94,7 @@ class Connection(asyncio.Protocol):
                 self._fail(f"the connection ended before the answer: {error or 'closed by the other side'}")
         if not self.lost.done():
             self.lost.set_result(None)
+        del self._parser  # it refers back to here, and both would stay until the collector comes
 
     # -- what the parser calls -------------------------------------------------------------------------
 
@@ -118,8 +119,11 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """Keep a piece of the body, up to the limit."""
-        self._body += piece
-        if len(self._body) > BODY_LIMIT_BYTES:
+        if self._pending is None:
+            return  # what comes after the limit in the same read
+        room = BODY_LIMIT_BYTES - len(self._body)
+        self._body += piece[:room]
+        if len(piece) > room:
             self._finish(reusable=False)
 
     def on_message_complete(self) -> None:
@@ -141,7 +145,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, reusable: bool) -> None:
         if (answer := self._pending) is None:
             return
-        body = bytes(self._body[:BODY_LIMIT_BYTES])
+        body = bytes(self._body)
+        self._body = bytearray()
         answer.set_result(Reply(self._parser.get_status_code(), self._headers, body))
         self.reusable = reusable and not self._transport.get_write_buffer_size()
         if not self.reusable:

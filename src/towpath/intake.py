@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 
 from .clock import Clock
@@ -17,6 +18,8 @@ from .settler import Settler
 
 CHUNK = 256
 BACKLOG_MAX = 4096  # rows waiting for the disk before reading waits too
+BACKLOG_BYTES_MAX = 8 << 20  # the same, of the records in them
+LOOK_S = 0.2  # between two looks whether the rows in the way have ended
 NOTHING = Progress(0, frozenset(), frozenset(), {})
 
 
@@ -25,7 +28,8 @@ class Intake:
 
     `enter` takes a delivery and its person, `unreadable` a record that cannot be read and why, `join` two
     persons (old, new) who are one from here on, `full` hears that memory holds as much as it may. `making`
-    runs the connection's transform, where it has one.
+    runs the connection's transform, where it has one. While the ledger is `short` of room, reading waits
+    where going on would write rows.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Intake:
         clock: Clock,
         health: Health,
         most_ahead: int,
+        short: Callable[[], bool],
     ) -> None:
         self._sources = sources
         self._log = log
@@ -64,6 +69,8 @@ class Intake:
         self._erased: list[tuple[int, frozenset[str]]] = []
         self._health = health
         self._fresh = False
+        self._short = short
+        self._behind = ""  # whose rows have to end before reading goes on
         self.overtaking = Overtaking(
             log, clock, health,
             sight=self._sight, take=self._pass, first=lambda: self._read, cursor=lambda: settler.cursor,
@@ -82,7 +89,8 @@ class Intake:
         """Read for ever, as memory and the disk allow."""
         while True:
             await self.overtaking.wait(self._lanes.room)
-            if self._settler.backlog > BACKLOG_MAX:
+            await self._until_rows_ended()
+            if self._settler.backlog > BACKLOG_MAX or self._settler.backlog_bytes > BACKLOG_BYTES_MAX:
                 await self._settler.flush()
             last = self._log.last()
             records = await self._next()
@@ -90,6 +98,8 @@ class Intake:
                 await self._making.ahead(records)
             for record in records:
                 await self._take(record)
+                if self._behind:
+                    break
                 self._read = record.position
             if not records:
                 self._read = max(self._read, last)  # what is missing up to there was erased
@@ -99,6 +109,19 @@ class Intake:
                 self._full()
             if not records:
                 await self._log.wait(self._read)
+
+    async def _until_rows_ended(self) -> None:
+        """While a record cannot enter for want of room, others may pass it."""
+        while self._behind and self._has_no_room_behind(self._behind):
+            look = asyncio.Event()
+            asyncio.get_running_loop().call_later(LOOK_S, look.set)
+            await self.overtaking.wait(look)
+        self._behind = ""
+
+    def _has_no_room_behind(self, person: str) -> bool:
+        """Whether a delivery of this person would have to become a row and there is no room for it."""
+        lane = self._lanes.find(person)
+        return lane is not None and lane.rows and self._parking.loadable and self._short()
 
     async def _next(self) -> Sequence[Record]:
         """Read on, but not beyond where the second reader is at work."""
@@ -130,6 +153,7 @@ class Intake:
             self._parking.open_due()
 
     async def _take(self, record: Record) -> None:
+        """Let a record in, or remember in `_behind` whose rows it has to wait for."""
         if self.overtaking.took(record.position):
             self._settler.cursor.reached(record.position)
             return
@@ -144,6 +168,9 @@ class Intake:
         names = [sight.place.person]
         if record.position <= self._joined_until:
             names += await self._identity.successors(names[0], record.position, self._joined_until)
+        if sight.mine and self._has_no_room_behind(person := self._lane_name(names)):
+            self._behind = person
+            return
         for old, new in sight.place.merges:
             self._join(old, new)
         if sight.mine and not self._is_erased(record, sight.message):

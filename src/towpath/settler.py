@@ -29,6 +29,7 @@ class Gathered:
         self.done: list[Done] = []
         self.dead: list[Dead] = []
         self.parked: dict[Key, Parked] = {}
+        self.parked_bytes = 0
         self.merges: list[tuple[str, str]] = []
         self.lanes: list[Lane] = []
         self.waiters: list[asyncio.Future[None]] = []
@@ -70,6 +71,11 @@ class Settler:
         """How many rows wait for the next transaction."""
         return len(self._next.done) + len(self._next.parked)
 
+    @property
+    def backlog_bytes(self) -> int:
+        """How large the records are that were parked since the last transaction."""
+        return self._next.parked_bytes
+
     def end(self, done: Done, dead: Dead | None = None) -> None:
         """A delivery ended."""
         self._next.parked.pop((done.position, done.index), None)
@@ -82,6 +88,7 @@ class Settler:
     def park(self, row: Parked, *, known: bool) -> None:
         """A delivery becomes a row, or its row changes; `known` when the ledger has the row already."""
         self._next.parked[row.position, row.index] = row
+        self._next.parked_bytes += len(row.record.raw)
         if not known:
             self.cursor.closed(row.position)
         self._dirty.set()

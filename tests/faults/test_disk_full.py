@@ -37,6 +37,7 @@ from .support import (
 PERSONS = [f"p{number}" for number in range(10)]
 BATCH_STEPS = 10
 DISK_MB = int(os.environ.get("DISK_MB", "76"))
+WAITING = 200  # steps of each person
 BIGGER_MB = 2 * DISK_MB
 WHY_NO_TMPFS = missing()
 WHY_NO_LOOP = missing("losetup", "mkfs.ext4")
@@ -105,6 +106,31 @@ async def test_a_disk_filled_by_events_refuses_them_and_delivers_on(tmp_path: Pa
 
 
 @pytest.mark.skipif(bool(WHY_NO_TMPFS), reason=WHY_NO_TMPFS)
+@pytest.mark.spec("D05", "E036", "P1", "P2")
+async def test_a_disk_filled_by_others_while_it_runs_lets_deliveries_end(tmp_path: Path) -> None:
+    target = "what waited is delivered while full, 507, 0 lost"
+    with scenario("disk full, by others", target, __file__) as row, memory_disk(tmp_path / "data", DISK_MB):
+        async with sink() as (receiver, url):
+            file = write(tmp_path, {"hook": url})
+            receiver.faults.add("status", status=503)
+            async with started(file) as running:
+                await accept(running.address, numbered(PERSONS, range(WAITING)))
+                fill(tmp_path / "data")
+                receiver.faults.clear()
+                await settled(file, ["hook"])
+                status, _, _ = await asyncio.to_thread(post, running.address, numbered(["p0"], [WAITING]))
+                balance = (await balances(file))["hook"]
+            found = steps(receiver.received)
+            row.injected = f"{WAITING * len(PERSONS):,} events wait, then 0 bytes free"
+            row.measured = (
+                f"{balance['delivered']:,} delivered while full; {inversions(found)} inversions, "
+                f"{repeats(found)} repeats"
+            )
+            assert holds(receiver, WAITING)
+            assert (status, inversions(found), repeats(found), balance["difference"]) == (507, 0, 0, 0)
+
+
+@pytest.mark.skipif(bool(WHY_NO_TMPFS), reason=WHY_NO_TMPFS)
 @pytest.mark.parametrize("end", [KILL, TERM], ids=["after a kill", "after a stop"])
 @pytest.mark.spec("D05", "E036", "P1", "P2")
 async def test_it_starts_on_a_disk_without_one_free_byte(tmp_path: Path, end: int) -> None:
@@ -117,9 +143,8 @@ async def test_it_starts_on_a_disk_without_one_free_byte(tmp_path: Path, end: in
         async with sink() as (receiver, url):
             file = write(tmp_path, {"hook": url})
             receiver.faults.add("status", status=503)
-            waiting = 20  # what is kept aside carries a start and some settlements, not a whole backlog
             async with started(file) as running:
-                await accept(running.address, numbered(PERSONS, range(waiting)))
+                await accept(running.address, numbered(PERSONS, range(WAITING)))
                 ballast = fill(tmp_path / "data")
                 assert await asyncio.to_thread(running.end, end) == (-KILL if end == KILL else 0)
             receiver.faults.clear()
@@ -127,25 +152,25 @@ async def test_it_starts_on_a_disk_without_one_free_byte(tmp_path: Path, end: in
                 await ask(file, "POST", "/deliveries/retry", {"connection": "hook"})
                 await settled(file, ["hook"])
                 status, headers, _ = await asyncio.to_thread(
-                    post, running.address, numbered(["p0"], [waiting])
+                    post, running.address, numbered(["p0"], [WAITING])
                 )
                 assert (status, "retry-after" in headers) == (507, True)
                 ballast.unlink()
                 resize(tmp_path / "data", BIGGER_MB)
-                took_s = await accepts_again(running.address, waiting)
+                took_s = await accepts_again(running.address, WAITING)
                 await settled(file, ["hook"])
                 balance = (await balances(file))["hook"]
                 peak_mb = memory_mb(running.pid, "VmHWM")
             found = steps(receiver.received)
-            row.injected = f"{waiting * len(PERSONS):,} events wait, then 0 bytes free, {how}, start"
+            row.injected = f"{WAITING * len(PERSONS):,} events wait, then 0 bytes free, {how}, start"
             row.measured = (
                 f"started; all delivered while full; {inversions(found)} inversions, "
                 f"{repeats(found)} repeats; "
                 f"accepts again after {took_s:.1f} s; {peak_mb:.0f} MiB"
             )
-            assert holds(receiver, waiting + 1)
+            assert holds(receiver, WAITING + 1)
             assert (inversions(found), repeats(found), balance["difference"]) == (0, 0, 0)
-            assert balance["accepted"] == balance["delivered"] == (waiting + 1) * len(PERSONS)
+            assert balance["accepted"] == balance["delivered"] == (WAITING + 1) * len(PERSONS)
 
 
 @pytest.mark.skipif(bool(WHY_NO_LOOP), reason=WHY_NO_LOOP)

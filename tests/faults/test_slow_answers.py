@@ -33,7 +33,7 @@ NAMES = ("fine", "drip", "flood", "endless")
 TIMEOUT_S = 2
 PAUSE_S = 10.0  # between two bytes of an answer
 ENDLESS = size(5, 40)
-GROWTH_MB = 128.0  # 64 calls at once, each with the client's buffers; the goal is 10
+GROWTH_MB = 64.0  # what waits in memory for four connections; of an answer at most 64 KiB is kept
 RETRY = f"{{schedule: [0s, 1s, 1s, 1h], timeout: {TIMEOUT_S}s}}"
 
 

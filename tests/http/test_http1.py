@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from towpath import transport_http1
-from towpath.http import Request, TransportError, Unsendable
+from towpath.http import BODY_LIMIT_BYTES, Request, TransportError, Unsendable
 from towpath.transport_http1 import Http1Transport
 
 from .wire import OK, serve
@@ -108,6 +110,23 @@ async def test_framing_without_end_is_cut(transport: Http1Transport, trailer: by
         with suppress(TransportError):
             await transport.send(post(wire.url), timeout_s=LONG_S)
         await asyncio.wait_for(wire.gone.wait(), LONG_S)
+
+
+async def test_what_came_of_an_answer_without_end_is_let_go_at_once(transport: Http1Transport) -> None:
+    piece = b"%x\r\n%s\r\n" % (1 << 18, bytes(1 << 18))
+    async with serve(endless(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", piece)) as wire:
+        gc.disable()
+        try:
+            sending = asyncio.ensure_future(transport.send(post(wire.url), timeout_s=LONG_S))
+            await wire.asked.wait()
+            connections = [weakref.ref(connection) for connection in transport._open]
+            reply = await sending
+            await transport.close()
+            await asyncio.sleep(0)
+            assert [connection() for connection in connections] == [None], "the collector has to find it"
+        finally:
+            gc.enable()
+    assert len(reply.body) == BODY_LIMIT_BYTES
 
 
 async def test_trailers_are_no_headers(transport: Http1Transport) -> None:

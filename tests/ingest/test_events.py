@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from towpath.log import LogFull
+from towpath.log import LogFailed, LogFull
 from towpath.message import format_time
 
 from .support import SENT, Hub
@@ -305,11 +305,13 @@ async def test_a_name_written_with_escapes_is_the_name_in_both_splitters(hub: Hu
 @pytest.mark.parametrize("path", ["/v1/track", "/v1/batch"])
 async def test_what_cannot_be_stored_is_retried_later(hub: Hub, path: str) -> None:
     body = {"batch": [GOOD]} if path == "/v1/batch" else GOOD
-    for failure, status in ((LogFull(), 507), (OSError("broken"), 503)):
+    kinds = ((LogFull(), 507, "full"), (LogFailed(), 503, "disk"), (OSError("broken"), 503, "unavailable"))
+    for failure, status, why in kinds:
         hub.log.failure = failure
         reply = await hub.post(path, body)
         assert reply.status == status
         assert int(reply.headers["retry-after"]) > 0
+        assert why in reply.text()
         assert "nothing of this request was kept" in reply.text()
     hub.log.failure = None
     assert (await hub.post(path, body)).status == 200

@@ -21,7 +21,7 @@ import pytest
 
 from towpath.clock import SystemClock
 from towpath.errors import TowpathError
-from towpath.log import Done, Group, LogFull, Settlement, database, dedup
+from towpath.log import Done, Group, LogFailed, LogFull, Settlement, database, dedup
 from towpath.log.blob import Damaged
 from towpath.log.dedup import Deduplication
 from towpath.log.lock import DirectoryLock
@@ -191,7 +191,7 @@ async def test_a_copy_of_a_failed_append_is_kept(tmp_path: Path) -> None:
         first, copy = await asyncio.gather(
             store.append([group("a")]), store.append([group("a", "b")]), return_exceptions=True
         )
-        assert isinstance(first, LogFull)
+        assert isinstance(first, LogFailed)
         assert not isinstance(copy, BaseException)
         assert (copy.stored, copy.duplicates) == (2, 0)
         assert ids_of(await store.read(0, 9)) == ["a", "b"]

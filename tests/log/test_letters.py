@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ async def test_a_replay_that_ends_half_way_has_done_the_earlier_ones(
     def replay(*arguments: Any, **named: Any) -> Any:
         steps.append(named["ids"])
         if len(steps) == 3:
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, "no space left on device")
         return replayed(*arguments, **named)
 
     replayed = letters.replay

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ..config import ConfigError
 from ..errors import TowpathError
-from ..log import LogFull
+from ..log import LogFailed, LogFull
 
 Answer: TypeAlias = Callable[[Request], Awaitable[Any]]
 Named: TypeAlias = tuple[str, str, Answer]
@@ -54,6 +54,8 @@ def _answering(answer: Answer) -> _Respond:
             return _json(problem(error), 400)
         except LogFull:
             return _json(problem(_disk_full()), 507)
+        except LogFailed as error:
+            return _json(problem(_disk_failed(error)), 503)
         except OverflowError:
             title = "a number of the request is larger than any number here"
             return _json(problem(TowpathError(title, code="E5012", data="Nothing was changed.")), 400)
@@ -70,6 +72,16 @@ def _disk_full() -> TowpathError:
         code="E5018",
         fix="free some space, then do it again",
         data="Nothing was changed; what was accepted before is on disk, and deliveries go on.",
+    )
+
+
+def _disk_failed(error: LogFailed) -> TowpathError:
+    return TowpathError(
+        f"this could not be written: {error}",
+        code="E5019",
+        why="the file system does not take it: an I/O error, or it has turned read-only",
+        fix="look at the disk and the system's log, mount it again, then do this again",
+        data="Nothing was changed; what was accepted before is on disk.",
     )
 
 

@@ -117,7 +117,11 @@ class App:
             self.reserve = Reserve(config.storage)
             self.reserve.release()
             self.store = await SqliteStore.begin(
-                config.storage, self.clock, window_s=window_s, durable=strict
+                config.storage,
+                self.clock,
+                window_s=window_s,
+                durable=strict,
+                relieve=self.reserve.release,
             )
         except (OSError, LogFull) as error:
             raise _unusable(config, error) from error

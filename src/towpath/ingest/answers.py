@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ..log import Refused
+from ..log import LogFailed, LogFull, Refused
 
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
@@ -60,6 +60,16 @@ def stop(
     """Make the exception that ends a request with one plain line."""
     headers = () if retry_after_s is None else ((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))),)
     return Unacceptable(text(status, sentence, *headers, close=close))
+
+
+def unkept(error: Exception) -> Unacceptable:
+    """Say why the log took nothing of a request, which is to be sent again later (E036)."""
+    if isinstance(error, LogFull):
+        return stop(507, "storage is full: nothing of this request was kept", retry_after_s=30)
+    if isinstance(error, LogFailed):
+        why = "storage fails, its disk cannot be written or read"
+        return stop(503, f"{why}: nothing of this request was kept", retry_after_s=30)
+    return stop(503, "service unavailable: nothing of this request was kept", retry_after_s=5)
 
 
 def listed(refused: Sequence[Refused]) -> list[dict[str, Any]]:

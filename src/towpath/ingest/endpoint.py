@@ -219,15 +219,12 @@ class Ingest:
         groups = [Group(intake.envelope(kind), intake.entries)] if intake.entries else []
         try:
             await self._log.append(groups, intake.refused)
-        except LogFull as error:
-            raise stop(507, "storage is full: nothing of this request was kept", retry_after_s=30) from error
         except Exception as error:
             # Whatever the store says: the sender still has its events and tries again. No traceback: with the
             # locals some formatters show, it would put events into the logs (D08).
-            _log.error("append failed", source=intake.access.source, error=repr(error))
-            raise stop(
-                503, "service unavailable: nothing of this request was kept", retry_after_s=5
-            ) from error
+            if not isinstance(error, LogFull):
+                _log.error("append failed", source=intake.access.source, error=repr(error))
+            raise answers.unkept(error) from error
 
     async def _show_source_config(self, call: _Call) -> Answer:
         key = _given_key(call)

@@ -98,6 +98,10 @@ class LogFull(Exception):
     """The log cannot take more (disk full or below the reserve); nothing of the call was kept."""
 
 
+class LogFailed(OSError):
+    """The disk below the log fails (an I/O error, or it turned read-only); nothing of the call was kept."""
+
+
 State: TypeAlias = Mapping[str, object]
 
 
@@ -109,7 +113,7 @@ class Log(Protocol):
     ) -> Appended:
         """Keep messages; durable when it returns. `state` = (source, its resume state), same transaction.
 
-        Raises `LogFull`, with nothing kept.
+        Raises `LogFull`, or `LogFailed` where the disk itself fails, with nothing kept.
         """
         ...
 
@@ -332,6 +336,11 @@ class DeadFilter(Struct, frozen=True):
 
 class Ledger(Protocol):
     """What became of every delivery."""
+
+    @property
+    def short(self) -> bool:
+        """Whether room is so short that nothing but ends should be written."""
+        ...
 
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         """Take or renew the lease; None while another owner's has not run out."""

@@ -68,6 +68,11 @@ class ApartStore:
         await store.repair()
         return store
 
+    @property
+    def short(self) -> bool:
+        """Whether the ledger has room for nothing but ends."""
+        return self._ledger.short
+
     async def repair(self) -> None:
         """Carry out what was begun in one place and may be unfinished in the other."""
         async with self._alone:

@@ -14,14 +14,18 @@ import apsw
 from .append import Appender
 from .blob import Codec
 from .lock import DirectoryLock
-from .schema import open_reader, open_writer
+from .schema import open_reader, open_writer, save_room
 from .writer import Writer
 
 T = TypeVar("T")
 
 
 class Database:
-    """Owns the directory from construction to `close`. With `inline` everything runs on the caller."""
+    """Owns the directory from construction to `close`. With `inline` everything runs on the caller.
+
+    Called in the writer's thread: `short` says whether the disk is short of room, and `relieve`, after a
+    transaction that failed while it was, gives back what is kept aside.
+    """
 
     def __init__(self, directory: Path, *, inline: bool = False, durable: bool = True) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -42,7 +46,27 @@ class Database:
         self._scans = ThreadPoolExecutor(1, "towpath-scan")
         self._background = ThreadPoolExecutor(1, "towpath-dedup")
         self.appender = Appender()
-        self.writer = Writer(writing, inline=inline, flush=self.appender.flush, undo=self.appender.undo)
+        self.short: Callable[[], bool] = lambda: False
+        self.relieve: Callable[[], None] = lambda: None
+        self._saving = False
+        self.writer = Writer(
+            writing,
+            inline=inline,
+            prepare=self._save_room,
+            flush=self.appender.flush,
+            undo=self._undo,
+        )
+
+    def _save_room(self, connection: apsw.Connection) -> None:
+        if (short := self.short()) or self._saving:
+            if short != self._saving:
+                save_room(connection, short=short)
+            self._saving = short
+
+    def _undo(self) -> None:
+        self.appender.undo()
+        if self._saving:
+            self.relieve()
 
     async def write(self, apply: Callable[[apsw.Connection], T]) -> T:
         """Run something in the writer's transaction, after all that was appended before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import apsw
 from ..errors import TowpathError
 
 VERSION = 1
+WAL_PAGES = 4000
+WAL_PAGES_SHORT = 128
+WAL_BYTES = 64 << 20
+WAL_BYTES_SHORT = 1 << 20
 
 TABLES = """
 -- One row: the newest position, and the position up to which blobs and settlement rows have been dropped.
@@ -112,8 +117,8 @@ def open_writer(path: Path, *, durable: bool = True) -> apsw.Connection:
         "journal_mode = WAL",
         f"synchronous = {'FULL' if durable else 'OFF'}",
         "secure_delete = ON",
-        "wal_autocheckpoint = 4000",
-        "journal_size_limit = 67108864",
+        f"wal_autocheckpoint = {WAL_PAGES}",
+        f"journal_size_limit = {WAL_BYTES}",
         "cache_size = -16384",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
@@ -131,6 +136,20 @@ def open_reader(path: Path) -> apsw.Connection:
     for pragma in ("query_only = ON", "wal_autocheckpoint = 0", "cache_size = -8192"):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     return connection
+
+
+def save_room(connection: apsw.Connection, *, short: bool) -> None:
+    """Keep the WAL small from the next transaction on, or let it grow as it is fast.
+
+    A checkpoint needs room in the file itself for what it brings there, so on a full disk it must come while
+    there is little to bring. What the WAL takes beyond its limit is given back once it starts anew.
+    """
+    pages, limit = (WAL_PAGES_SHORT, WAL_BYTES_SHORT) if short else (WAL_PAGES, WAL_BYTES)
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+    connection.execute(f"PRAGMA journal_size_limit = {limit}").fetchall()
+    if short:
+        with suppress(apsw.Error):  # a reader is in its way, or there is no room for it: the next one may fit
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def select(connection: apsw.Connection, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:

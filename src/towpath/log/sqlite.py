@@ -48,6 +48,7 @@ class SqliteLog:
         self._clock = clock
         self._reserve_bytes = reserve_bytes
         self._free_bytes = free_bytes
+        database.short = lambda: self._has_less_than(reserve_bytes)
         self._dedup = Deduplication(database.path.with_name("dedup"), window_s, database.later)
         self._last = int(database.reader.execute("SELECT last FROM log").get)
         self._waiting: dict[asyncio.Future[None], int] = {}
@@ -60,13 +61,23 @@ class SqliteLog:
             lambda db, codec: self._dedup.load(now, self._last, partial(_seen, db, codec))
         )
 
+    # Room
+
+    @property
+    def short(self) -> bool:
+        """Whether half of the reserve is used up: the rest is for what ends."""
+        return self._has_less_than(self._reserve_bytes // 2)
+
+    def _has_less_than(self, wanted_bytes: int) -> bool:
+        return self._free_bytes(self._database.path.parent) < wanted_bytes
+
     # Appending
 
     async def append(
         self, groups: Sequence[Group], refused: Sequence[Refused] = (), state: tuple[str, State] | None = None
     ) -> Appended:
-        """Keep messages; durable when it returns. Raises `LogFull`, with nothing kept."""
-        if self._free_bytes(self._database.path.parent) < self._reserve_bytes:
+        """Keep messages; durable when it returns. Raises `LogFull` or `LogFailed`, with nothing kept."""
+        if self._has_less_than(self._reserve_bytes):
             raise LogFull(
                 f"less than {self._reserve_bytes >> 20} MiB of disk space are left for deliveries to end"
             )
@@ -219,7 +230,7 @@ class SqliteLog:
             after, copies = step.after, copies + struck[1]
             gone += struck[0]
         while found := await self._database.scan(lambda db, c: search_copies(db, c, who, last)):
-            copies += await self._database.write(partial(strike_copies, copies=found))
+            copies += await self._database.write(partial(strike_copies, codec=codec, copies=found))
         await self._database.write(partial(unlink, person=who))
         self._blobs.clear()
         await self._database.truncate()
@@ -266,17 +277,20 @@ class SqliteStore(SqliteLog, SqliteLedger):
         inline: bool = False,
         durable: bool = True,
         free_bytes: Callable[[Path], int] | None = None,
+        relieve: Callable[[], None] = lambda: None,
     ) -> SqliteStore:
         """Open a data directory; the caller closes the store.
 
         `window_s`: how long a message id is known at least (at most an eighth longer). Below `reserve_bytes`
-        of free disk space (see `free_bytes`) appends are refused while settlements go on. For simulations,
+        of free disk space (see `free_bytes`) appends are refused while settlements go on; where not even
+        these fit, `relieve` is called, in a thread of its own, to free what room it can. For simulations,
         `inline` needs no thread and `durable=False` leaves fsync out. Raises `TowpathError` when another
         process owns the directory, `LogFull` when its disk has no room to open it. After a failure nothing is
         open and the directory is free.
         """
         try:
             database = Database(Path(directory), inline=inline, durable=durable)
+            database.relieve = relieve
         except UNOPENED as error:
             raise LogFull(f"the log cannot be opened: {error}") from error
         try:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import apsw
 
-from . import LogFull
+from . import LogFailed, LogFull
 
 T = TypeVar("T")
 GROUP_LIMIT = 1024
 
 Apply = Callable[[apsw.Connection], T]
-Full = (apsw.FullError, apsw.IOError, apsw.CantOpenError, OSError)
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM_BYTES = 1 << 20
+"""With less free than this, a file that cannot be opened or grown is a matter of room."""
+_FAILED = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, OSError)
 
 
 class Operation(Generic[T]):
@@ -51,6 +57,8 @@ class Operation(Generic[T]):
 class Writer:
     """Runs operations in the order given. `flush` ends each transaction, `undo` follows a rollback.
 
+    `prepare` comes before each transaction.
+
     While one group's fsync runs the next group collects. With `inline` there is no thread: an operation is
     its own transaction, done when `submit` returns.
     """
@@ -60,10 +68,12 @@ class Writer:
         connection: apsw.Connection,
         *,
         inline: bool = False,
+        prepare: Callable[[apsw.Connection], None] = lambda _: None,
         flush: Callable[[apsw.Connection], None] = lambda _: None,
         undo: Callable[[], None] = lambda: None,
     ) -> None:
         self.connection = connection
+        self._prepare = prepare
         self._flush = flush
         self._undo = undo
         self._queue: queue.SimpleQueue[Operation[Any] | None] = queue.SimpleQueue()
@@ -121,10 +131,11 @@ class Writer:
                 for operation in group:
                     self._commit([operation])
             else:
-                group[0].error = _as_full(error)
+                group[0].error = _translated(error, self.connection)
 
     def _transact(self, group: Sequence[Operation[Any]]) -> None:
         connection = self.connection
+        self._prepare(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
             for operation in group:
@@ -143,5 +154,20 @@ def _conclude(group: Sequence[Operation[Any]]) -> None:
         operation.conclude()
 
 
-def _as_full(error: Exception) -> Exception:
-    return LogFull(f"the log cannot be written: {error}") if isinstance(error, Full) else error
+def _translated(error: Exception, connection: apsw.Connection) -> Exception:
+    """Tell a disk without room from one that fails; what is neither stays what it is."""
+    if isinstance(error, apsw.FullError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+        return LogFull(f"no room is left on the disk of the log: {error}")
+    if not isinstance(error, _FAILED):
+        return error
+    if _free_bytes(connection) < NO_ROOM_BYTES:
+        return LogFull(f"no room is left on the disk of the log: {error}")
+    return LogFailed(f"the disk of the log fails: {error}")
+
+
+def _free_bytes(connection: apsw.Connection) -> float:
+    try:
+        status = os.statvfs(Path(connection.filename).parent)
+    except OSError:
+        return float("inf")
+    return status.f_bavail * status.f_frsize

@@ -78,6 +78,11 @@ class PostgresLedger:
         """Finish what is under way and disconnect."""
         await self._sessions.close()
 
+    @property
+    def short(self) -> bool:
+        """Never: the room of the server's disk is its operator's."""
+        return False
+
     # Leases
 
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
