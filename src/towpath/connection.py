@@ -22,6 +22,9 @@ class Connection(Struct, frozen=True, kw_only=True):
     event name, a message type or "*" to the age in seconds beyond which a message is skipped as stale (D06).
     A message passes `filter` and `consent` as it was received; then `transform` makes none, one or several
     messages of it, and `fields` maps each of those.
+
+    The deletion of a person passes whatever holds others back (D10): the tool that holds the data must hear
+    of it. Only a source that may not delete, and a switch in the message itself, keep it away.
     """
 
     name: str
@@ -40,10 +43,10 @@ class Connection(Struct, frozen=True, kw_only=True):
     def payload(self, message: Message, made: Message | None = None) -> Payload | Skipped | Rejected:
         """What this connection would send for a message, or why it sends nothing. Pure.
 
-        `made` is one of the messages that the connection's transform made of it, where it has one.
+        `made` is one of the messages that the connection's transform made of it, where it has one; then
+        `skip` has let the message pass before it was transformed, and is not asked again.
         """
-        skipped = self.skip(message)
-        if skipped is not None:
+        if made is None and (skipped := self.skip(message)) is not None:
             return skipped
         mapped = self.map(message if made is None else made)
         if not isinstance(mapped, Mapped):
@@ -55,27 +58,30 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     def map(self, message: Message) -> Mapped | Skipped | Rejected:
         """The message in its destination's terms, with what there is to report; or why it goes no further."""
-        if self.transform is not None and (refused := untrusted(message)) is not None:
-            return refused
+        if self.transform is not None:
+            refused = untrusted(message) or self._of_another_type(message)
+            if refused is not None:
+                return refused
         return Mapped(message) if self.fields is None else self.fields.apply(message)
 
     def skip(self, message: Message) -> Skipped | None:
         """Why this connection leaves a message out before its destination sees it; None when it does not."""
-        if self.only and message.type not in self.only:
-            return Skipped("filtered", f"this connection takes only {', '.join(sorted(self.only))}")
+        deletes = message.type == "delete"
+        if (other := self._of_another_type(message)) is not None:
+            return other
         if self.events and message.type == "track" and message.event not in self.events:
             return Skipped("filtered", f"this connection does not take the event {message.event!r}")
         if not self._switched_on(message):
             return Skipped("filtered", "the message's `integrations` switch this destination off")
-        if (refused := untrusted(message)) is not None:
+        if (refused := untrusted(message)) is not None or deletes:
             return refused
         if self.consent is not None and (denied := self.consent.verdict(message)) is not None:
             return denied
         return None if self.filter is None else self.filter.verdict(message)
 
     def stale(self, message: Message, now: float) -> Skipped | None:
-        """Skip a message that is older than this connection wants; `now` is Unix seconds."""
-        if not self.max_age_s:
+        """Skip what is older than this connection wants, except deletions; `now` is Unix seconds."""
+        if not self.max_age_s or message.type == "delete":
             return None
         limits = [
             self.max_age_s.get(key) for key in (message.event, message.type, "*") if isinstance(key, str)
@@ -84,6 +90,12 @@ class Connection(Struct, frozen=True, kw_only=True):
         if limit is None or now - message.received_at <= limit:
             return None
         return Skipped("stale", f"older than {limit:g} s")
+
+    def _of_another_type(self, message: Message) -> Skipped | None:
+        """Skip what `only` does not name, also of what a transform made; never a delete (D10)."""
+        if not self.only or message.type in self.only or message.type == "delete":
+            return None
+        return Skipped("filtered", f"this connection takes only {', '.join(sorted(self.only))}")
 
     def _switched_on(self, message: Message) -> bool:
         """Read Segment's `integrations`: names in any case; `All` is the default of the unnamed (E025)."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,17 +71,31 @@ class Result(Struct, frozen=True):
 
 
 class StillClock(SystemClock):
-    """A clock that stands at one moment, so that a fixture gives the same on every day."""
+    """A clock that only moves when somebody sleeps, so that a fixture gives the same on every day."""
 
     def __init__(self, at: float) -> None:
+        super().__init__()
         self._at = at
+        self._slept_s = 0.0
+        self._tokens = 0
 
     def now(self) -> float:
         """Return the moment it stands at."""
-        return self._at
+        return self._at + self._slept_s
+
+    def monotonic(self) -> float:
+        """Return how long was slept."""
+        return self._slept_s
 
     async def sleep(self, delay_s: float) -> None:
-        """Wait for nothing."""
+        """Wait for nothing but the others; it is later then."""
+        self._slept_s += max(delay_s, 0.0)
+        await asyncio.sleep(0)
+
+    def token(self, size: int) -> bytes:
+        """Return the number of the token: the ids made up for messages without one are always the same."""
+        self._tokens += 1
+        return self._tokens.to_bytes(size)
 
 
 class StandIns(dict[str, str]):
@@ -103,8 +119,7 @@ async def run(file: Path, config: Path) -> list[Result]:
         raise _wrong(
             file, f"received_at is no RFC 3339 time: {fixtures.received_at}", "write  2026-01-01T00:00:00Z"
         )
-    clock = StillClock(at.timestamp())
-    return [await _run(case, fixtures, loaded, file, clock) for case in fixtures.cases]
+    return [await _run(case, fixtures, loaded, file, at.timestamp()) for case in fixtures.cases]
 
 
 def read(file: Path) -> Fixtures:
@@ -149,13 +164,15 @@ def configuration(file: Path, fixtures: Fixtures) -> Config:
     return load(file, {**os.environ, **made_up, **fixtures.variables}, lambda _: StandIns(fixtures.secrets))
 
 
-async def _run(case: Case, fixtures: Fixtures, config: Config, file: Path, clock: StillClock) -> Result:
+async def _run(case: Case, fixtures: Fixtures, config: Config, file: Path, at: float) -> Result:
     name = case.connection or fixtures.connection
     connection = connection_named(config, name)
     if connection is None:
-        known = ", ".join([*(entry.name for entry in config.connections), *config.destinations])
+        names = dict.fromkeys([*(entry.name for entry in config.connections), *config.destinations])
+        known = ", ".join(names)
         raise _wrong(file, f'the case "{case.name}" names no connection: "{name}"', f"known: {known}")
     messages = [case.message] if case.messages is None else case.messages
+    clock = StillClock(at)
     around = {"lookups": case.lookups, "source": case.source, "trust": case.trust}
     around = {key: value for key, value in around.items() if value is not None}
     try:
@@ -244,8 +261,19 @@ def update(file: Path, results: Sequence[Result]) -> int:
     text = io.StringIO()
     yaml.dump(document, text)
     if changed:
-        file.write_text(text.getvalue(), "utf-8")
+        _replace(file.resolve(), text.getvalue())
     return changed
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file beside and put it in its place: what was written by hand is whole, or not changed."""
+    beside = file.with_name(f".{file.name}.new")
+    try:
+        beside.write_text(text, "utf-8")
+        shutil.copymode(file, beside)
+        beside.replace(file)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _kept(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from .connection import Connection
 from .lanes import Item, Lane
 from .log import Key, Ledger, Log
 from .message import Message, Record, Unreadable, read
-from .outcome import Retry, Skipped
+from .outcome import Rejected, Retry, Skipped
 from .settler import Settler
 from .transform import Made, Transform
 
 FAILED = 500  # a delivery that alone keeps failing gets the short budget, as with a failing vendor (D06)
 AWAY = "transformed away"
+PIECE = 4  # messages made in one go while they are read: those behind wait for a slow one only once
 ROWS_MAX = 128
 
 
@@ -33,28 +34,40 @@ class Making:
         self._ledger = ledger
         self._settler = settler
         self._ahead: dict[int, Made] = {}
+        self._later: set[int] = set()  # positions whose turn comes when they head their lane
 
-    async def ahead(self, records: Sequence[Record]) -> None:
-        """Run the transform for records that are about to enter, all in one go."""
-        messages: dict[int, Message] = {}
-        for record in records:
-            if record.source in self._connection.sources:
-                try:
-                    message = read(record)
-                except Unreadable:
-                    continue
-                if self._connection.skip(message) is None:
-                    messages[record.position] = message
+    async def ahead(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Run the transform for the first of the records that are about to enter; those that now may."""
+        piece, messages = records[:PIECE], dict[int, Message]()
+        self._later.clear()
+        for record in piece:
+            message = self._wanted(record)
+            if message is not None and self._transform.suspect(message):
+                self._later.add(record.position)
+            elif message is not None:
+                messages[record.position] = message
         made = await self._transform.make(list(messages.values())) if messages else ()
-        self._ahead = dict(zip(messages, made, strict=True))
+        self._ahead = dict(zip(messages, made, strict=False))
+        unmade = next((position for position in messages if position not in self._ahead), None)
+        return piece if unmade is None else [record for record in piece if record.position < unmade]
+
+    def _wanted(self, record: Record) -> Message | None:
+        """The message of a record, where the connection takes it."""
+        if record.source not in self._connection.sources:
+            return None
+        try:
+            message = read(record)
+        except Unreadable:
+            return None
+        return message if self._connection.skip(message) is None else None
 
     def items(self, record: Record, message: Message, known: Collection[Key]) -> list[Item]:
         """Return the deliveries of a record just read, without those of `known` keys."""
         made = self._ahead.pop(record.position, None)
         count = max(1, len(made.messages)) if made is not None else 1
-        failed = made is not None and made.failure
+        unknown = made.failure != "" if made is not None else record.position in self._later
         indexes = [index for index in range(count) if (record.position, index) not in known]
-        if failed and not indexes:
+        if unknown and not indexes:
             indexes = [_first_unknown(record.position, known)]
         items = [Item(record, message, None, index) for index in indexes]
         for item in items:
@@ -90,9 +103,9 @@ class Making:
         return new
 
 
-def _part(made: Made, index: int) -> Message | Skipped | Retry:
+def _part(made: Made, index: int) -> Message | Skipped | Rejected | Retry:
     if made.failure:
-        return Retry(made.failure, code=FAILED)
+        return Rejected(made.failure) if made.final else Retry(made.failure, code=FAILED)
     if index < len(made.messages):
         return made.messages[index]
     return Skipped(AWAY, "the transform returned nothing for it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -63,11 +64,19 @@ class Rehearsal:
                 return _answer(lookup.answer)
         if request.method == "GET":
             return Reply(404, {}, b"{}")
-        self.calls.append(Call(request.method, request.url, msgspec.json.decode(request.body or b"null")))
+        self.calls.append(Call(request.method, request.url, _shown(request.body)))
         return Reply(200, {}, b'{"data":{"id":"preview"}}')
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+def _shown(body: bytes) -> Any:
+    """A body as JSON, or as the text it is."""
+    try:
+        return msgspec.json.decode(body or b"null")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body.decode("utf-8", "replace")
 
 
 def _answer(answer: Scripted) -> Reply:
@@ -77,10 +86,14 @@ def _answer(answer: Scripted) -> Reply:
 
 
 class Given(Struct, frozen=True):
-    """A line to preview; without `lookups` the requests are shown with both branches of each look-up."""
+    """A line to preview; without `lookups` the requests are shown with both branches of each look-up.
+
+    `skipped` is why the connection leaves the message out before its transform, mapping and destination.
+    """
 
     message: Message
     lookups: Sequence[Lookup] | None = None
+    skipped: Skipped | None = None
 
 
 UNREADABLE = (
@@ -102,29 +115,31 @@ async def preview(connection: Connection, line: bytes, clock: Clock | None = Non
     """
     clock = clock or SystemClock()
     try:
-        given = _given(line, connection, clock.now())
+        given = _given(line, connection, clock)
     except UNREADABLE as error:
         return _line("", Rejected(f"the line cannot be read: {error}"))
     message = given.message
     if not message.type:
         refusal = "the message has no type; give identify, track, page, screen, group or alias"
         return _line(message.message_id, Rejected(refusal))
+    given = msgspec.structs.replace(given, skipped=connection.skip(message))
     stages = _received(connection, message)
     answer = await _passed(connection, given, stages, clock)
     return {**answer, "stages": stages} if stages else answer
 
 
-def _given(line: bytes, connection: Connection, now: float) -> Given:
-    """Read a line. Raises one of `UNREADABLE`."""
+def _given(line: bytes, connection: Connection, clock: Clock) -> Given:
+    """Read a line; a message without an id gets one, as from the server. Raises one of `UNREADABLE`."""
     fields = msgspec.json.decode(line)
     around = fields if isinstance(fields, dict) and "message" in fields else {}
     body = around.get("message", fields)
     lookups = msgspec.convert(around["lookups"], list[Lookup]) if "lookups" in around else None
     source = msgspec.convert(around.get("source", min(connection.sources, default="preview")), str)
     trust = msgspec.convert(around.get("trust", "server"), Trust)
-    name = identifier(body.get("messageId")) or "" if isinstance(body, dict) else ""
+    given = identifier(body.get("messageId")) if isinstance(body, dict) else None
+    name = given or str(UUID(bytes=clock.token(16), version=4))
     raw = msgspec.json.encode(body) if around else line
-    return Given(read(Record(0, name, Envelope(source, now, trust), raw)), lookups)
+    return Given(read(Record(0, name, Envelope(source, clock.now(), trust), raw)), lookups)
 
 
 def _received(connection: Connection, message: Message) -> dict[str, Any]:
@@ -135,7 +150,7 @@ def _received(connection: Connection, message: Message) -> dict[str, Any]:
     stages: dict[str, Any] = {"received": in_spec_shape(message)}
     for name, step in (("consent", connection.consent), ("filter", connection.filter)):
         if step is not None:
-            refused = step.verdict(message)
+            refused = None if message.type == "delete" else step.verdict(message)
             stages[name] = "passed" if refused is None else refused.detail
     return stages
 
@@ -145,12 +160,13 @@ async def _passed(
 ) -> dict[str, Any]:
     """What becomes of a message, by way of the transform where there is one."""
     message = given.message
-    if connection.transform is None or connection.skip(message) is not None:
+    if connection.transform is None or given.skipped is not None:
         return await _delivery(connection, given, None, stages, clock)
     (made,) = await connection.transform.make([message])
     stages["transformed"] = [in_spec_shape(each) for each in made.messages]
     if made.failure:
-        return _line(message.message_id, Retry(made.failure))
+        why = made.detail or made.failure  # whoever previews a message may read it
+        return _line(message.message_id, Rejected(why) if made.final else Retry(why))
     if not made.messages:
         return _line(message.message_id, Skipped("transformed away", "the transform returned nothing for it"))
     deliveries = [await _delivery(connection, given, each, stages, clock) for each in made.messages]
@@ -179,7 +195,7 @@ async def _delivery(
     """What one delivery would send."""
     sent = given.message if made is None else made
     verdict = _prepare(connection, given.message, made)
-    if connection.fields is not None and connection.skip(given.message) is None:
+    if connection.fields is not None and given.skipped is None:
         mapped = connection.map(sent)
         shown = in_spec_shape(mapped.message) if isinstance(mapped, Mapped) else None
         stages.setdefault("mapped", []).append(shown)

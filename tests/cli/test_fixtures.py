@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
 import pytest
 
-from towpath.fixtures import differences
+from towpath.fixtures import StillClock, differences, run, update
 from towpath.scaffold import init, templates
 
 from .support import Shell
@@ -118,6 +119,50 @@ def test_what_came_out_is_written_and_then_passes(shell: Shell, directory: Path)
     assert file.read_text() == text
 
 
+def test_an_update_that_fails_leaves_the_file_as_it_was(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = add(directory, "  - name: new\n    message: {type: track, event: Order, userId: u1}\n")
+    text = file.read_text()
+    results = asyncio.run(run(file, directory / "towpath.yaml"))
+    monkeypatch.setattr(Path, "replace", _refused)
+    with pytest.raises(AssertionError):
+        update(file, results)
+    assert file.read_text() == text
+    assert [each.name for each in file.parent.iterdir()] == [file.name]
+
+
+def test_an_update_keeps_the_link_and_the_mode_of_the_file(directory: Path) -> None:
+    file = add(directory, "  - name: new\n    message: {type: track, event: Order, userId: u1}\n")
+    kept = file.rename(directory / "kept.yaml")
+    kept.chmod(0o640)
+    file.symlink_to(kept)
+    assert update(file, asyncio.run(run(file, directory / "towpath.yaml"))) == 1
+    assert file.is_symlink()
+    assert (kept.stat().st_mode & 0o777, "outcome: request" in kept.read_text()) == (0o640, True)
+    (result,) = asyncio.run(run(file, directory / "towpath.yaml"))[2:]
+    assert result.passed, "an id that is made up is the same each time"
+
+
+def test_the_clock_of_fixtures_moves_only_when_somebody_sleeps() -> None:
+    async def waits() -> list[str]:
+        clock, order = StillClock(1000.0), list[str]()
+
+        async def polls() -> None:
+            while clock.monotonic() < 60.0:
+                order.append("polled")
+                await clock.sleep(20.0)
+
+        async def works() -> None:
+            order.append("worked")
+
+        await asyncio.gather(polls(), works())
+        assert (clock.now(), clock.monotonic()) == (1060.0, 60.0)
+        return order
+
+    assert asyncio.run(waits()) == ["polled", "worked", "polled", "polled"]
+
+
 def test_several_messages_and_exact_cases(shell: Shell, directory: Path) -> None:
     add(
         directory,
@@ -151,7 +196,7 @@ def test_several_messages_and_exact_cases(shell: Shell, directory: Path) -> None
         ("  - name: x\n", "needs message or messages"),
         ("  - name: x\n    message: {}\n    expect: {outcom: y}\n", 'did you mean "outcome"?'),
         ("  - name: x\n    mesage: {}\n", "unknown field `mesage`"),
-        ("  - name: x\n    connection: hok\n    message: {}\n", "known: hook"),
+        ("  - name: x\n    connection: hok\n    message: {}\n", "known: hook\n"),
         ("  - {name: [\n", "orders.yaml: "),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,12 @@ def test_cancel_and_failure(shell: Shell, tmp_path: Path) -> None:
         failed = shell("jobs", "run", "hopeless", "--follow")
         assert (failed.code, "failed; there is nothing to do" in failed.out) == (1, True)
         assert "error" in shell("jobs", "logs", "hopeless").out
+        again = shell("jobs", "retry", "hopeless", "--follow", "--json")
+        assert (again.code, again.json()["state"], again.json()["cause"]) == (1, "failed", "retry of 2")
+        begun = shell("jobs", "retry", str(ended["run"]))
+        assert (begun.code, "run 4 of gate has started;" in begun.out) == (0, True)
+        assert "E5202" in shell("jobs", "retry", str(ended["run"])).err
+        assert shell("jobs", "cancel", "4").code == 0
         as_json = shell("jobs", "run", "hopeless", "--follow", "--json")
         assert (as_json.code, as_json.json()["state"]) == (1, "failed")
 
@@ -116,6 +123,48 @@ def test_without_a_server_it_is_done_here(shell: Shell, tmp_path: Path) -> None:
     assert shell("jobs", "run", "trim", "--json").json()["run"] == 2
     assert [run["run"] for run in shell("jobs", "show", "trim", "--json").json()["runs"]] == [2, 1]
     assert shell("jobs", "logs", "1", "--follow").code == 0
+
+
+@pytest.mark.spec("D19")
+def test_without_a_server_it_is_tried_again_here(shell: Shell, tmp_path: Path) -> None:
+    file = offline(tmp_path)
+    none = shell("jobs", "retry", "trim")
+    assert (none.code, "E5206" in none.err) == (1, True)
+    left_behind(file, signal.SIGINT)
+    assert shell("jobs", "cancel", "1").code == 0
+    place = shell("jobs", "show", "1", "--json").json()["checkpoint"] or 0
+    [said] = left_behind(file, signal.SIGINT, "retry", "1")
+    assert said.endswith(f" begins at {place}\n".encode())
+    assert shell("jobs", "show", "2", "--json").json()["cause"] == "retry of 1"
+    assert shell("jobs", "run", "trim").code == 0
+    done = shell("jobs", "retry", "trim")
+    assert (done.code, "E5207" in done.err, "Fix: " in done.err) == (1, True, True)
+
+
+def test_killed_without_a_server_the_same_command_goes_on(shell: Shell, tmp_path: Path) -> None:
+    file = offline(tmp_path)
+    left_behind(file, signal.SIGKILL)
+    place = shell("jobs", "show", "1", "--json").json()["checkpoint"] or 0
+    first, second = left_behind(file, signal.SIGINT, begins=2)
+    assert (first.endswith(b" begins at 0\n"), second.endswith(f" begins at {place}\n".encode())) == (
+        True,
+        True,
+    )
+    run = shell("jobs", "show", "1", "--json").json()
+    assert (run["state"], run["attempt"]) == ("queued", 2)
+
+
+def left_behind(file: Path, how: signal.Signals, *words: str, begins: int = 1) -> list[bytes]:
+    """Work without a server on a job that never ends, until a signal; what it said at each beginning."""
+    words = words or ("run", "endless")
+    command = [sys.executable, "-m", "tests.cli.endless", "jobs", *words, "--config", str(file)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = (line for line in iter(process.stdout.readline, b"") if b"begins at" in line)
+        said = list(islice(lines, begins))
+        process.send_signal(how)
+        process.communicate(timeout=60)
+    return said
 
 
 def test_a_schedule_is_paused_and_resumed(shell: Shell, tmp_path: Path) -> None:
@@ -139,6 +188,7 @@ def test_a_schedule_is_paused_and_resumed(shell: Shell, tmp_path: Path) -> None:
         (("run", "trim", "deep=true"), 1, "deep: is not one of its settings"),
         (("pause", "nope"), 1, "E4409"),
         (("logs", "99"), 1, "E4410"),
+        (("retry", "99"), 1, "E4410"),
     ],
 )
 def test_mistakes(words: tuple[str, ...], code: int, said: str, shell: Shell, tmp_path: Path) -> None:

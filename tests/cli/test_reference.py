@@ -23,7 +23,7 @@ PROMISED = {
     *(f"secrets {word}" for word in ("set", "list", "delete", "rekey")),
     *(f"connections {word}" for word in ("list", "drop")),
     *(f"connectors {word}" for word in ("list", "show", "test")),
-    *(f"jobs {word}" for word in ("list", "show", "run", "cancel", "pause", "resume", "logs")),
+    *(f"jobs {word}" for word in ("list", "show", "run", "retry", "cancel", "pause", "resume", "logs")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}
 

@@ -78,6 +78,14 @@ def test_a_short_form_is_the_long_one(read: Read, tmp_path: Path) -> None:
     assert (short[0].transform.directory, short[0].transform.timeout_s) == (tmp_path, 1.0)
 
 
+@pytest.mark.spec("D09", "D24")
+def test_the_file_names_the_variables_that_a_function_may_read(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def one(message): ...\n")
+    (entry,) = read(FILE.format(transform="{function: 'shop:one', env: [SHOP_URL]}")).connections
+    assert entry.transform is not None
+    assert entry.transform.environment == ("SHOP_URL",)
+
+
 def test_a_connection_is_found_by_its_name_or_its_destinations(tmp_path: Path) -> None:
     from towpath.config import parse
 

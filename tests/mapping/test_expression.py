@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from contextlib import suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -76,11 +77,15 @@ def test_it_sees_the_whole_message(text: str) -> None:
         ('type == "page"', "the filter is false"),
         ("properties.plan == 'pro'", "asks for properties.plan, which is not there"),
         ("!(properties.plan == 'free')", "asks for properties.plan"),
-        ("properties.items[7].sku == 'x'", "counts as false"),
+        ("properties.items[7].sku == 'x'", "it asks for an item beyond the end of a list"),
+        ("properties.items[0].size == 'x'", "it asks for a key that is not there"),
+        ("int(properties.total) / 0 == 1", "it divides by zero"),
+        ("size(properties.total) == 1", "size() cannot take what it is given"),
         ("event > 5", "counts as false"),
         ("properties.total", "counts as false: it gives float, not true or false"),
         ("int(event) == 1", "counts as false"),
-        ("event.matches(properties.email + '(')", "counts as false"),
+        ("properties.email + 5 == 'x'", "its values are of types that do not go together"),
+        ("properties.email.charAt(99) == 'x'", "charAt() cannot take what it is given"),
         ("flatten(properties.total) == []", "counts as false"),
     ],
 )
@@ -104,6 +109,9 @@ REFUSED = [
     ("[1].all(x, (([1].filter(y, y > x)))) ", 17, "inside another comprehension"),
     ("[1].exists(event, event == 1)", 11, '"event" is a field of the message'),
     ('event.matches("(")', 14, "is no regular expression"),
+    ("event.matches(properties.email)", 6, "must be written out"),
+    ("event.matches('a' + properties.email)", 6, "must be written out"),
+    ("matches(event, properties.email)", 0, "must be written out"),
     ("1" * 5000, 0, "at most 4,096 characters"),
     ("lists.range(1000000000) == []", 0, "lists"),
 ]
@@ -127,6 +135,96 @@ def test_nothing_of_a_message_is_logged_when_a_function_fails(caplog: pytest.Log
     with caplog.at_level(logging.DEBUG), pytest.raises(Failure):
         Expression("properties.email.charAt(99) == 'x'").value(Draft(ORDER))
     assert not caplog.records
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "properties.email.charAt(99) == 'x'",
+        "properties.email + 5 == 'x'",
+        "int(properties.email) == 5",
+        "timestamp(properties.email) == 5",
+        "bool(properties.email)",
+        "properties.items[0].missing == properties.email",
+        "properties[properties.email] == 1",
+        "base64.decode(properties.email) == b''",
+        "properties.email.matches(r'^x') && properties.email > 5",
+    ],
+)
+def test_no_reason_tells_what_a_message_holds(text: str) -> None:
+    verdict = Filter(text).verdict(ORDER)
+    assert verdict is not None
+    assert "Ann@" not in verdict.detail
+    assert "b.c" not in verdict.detail.lower()
+
+
+# -- the largest events ----------------------------------------------------------------------------------
+
+TEXT = "x" * 60_000
+WIDE: dict[str, int] = {f"k{number}": number for number in range(5_000)}
+LARGE = [
+    ("properties.l.map(x, x)", {"l": [1] * 501}, "longer than 500 items"),
+    ("properties.l.filter(x, x > 0)", {"l": [1] * 30_000}, "longer than 500 items"),
+    (
+        "properties.l.filter(x, true).map(y, y)",
+        {"l": [1] * 30_000},
+        "longer than 500 items, too many for fil",
+    ),
+    ("properties.l.all(x, x > 0)", {"l": [1] * 5_001}, "longer than 5,000 items"),
+    ("properties.o.all(k, k != '')", {"o": WIDE | {"x": 1}}, "longer than 5,000 items"),
+    ("properties.l.exists(x, x.matches('^b'))", {"l": ["a"] * 501}, "longer than 500 items"),
+    (r"properties.l.exists(x, x.matches(r'\w'))", {"l": ["-"] * 41}, "longer than 40 items"),
+    ("properties.l.filter(x, true)", {"l": [{"a": 1, "b": [2, 3, 4]}] * 400}, "too large for filter"),
+    ("properties.l.map(x, [x, x, x, x, x])", {"l": [1] * 500}, "map makes too large a list"),
+    ("properties.l.map(x, properties.t)", {"l": [1] * 500, "t": TEXT}, "too large a value of the message"),
+    (
+        "properties.l.map(x, properties.t.split(''))",
+        {"l": [1, 2, 3], "t": TEXT[:9000]},
+        "functions are given too",
+    ),
+    ("properties.l.all(x, x in properties.m)", {"l": [1] * 5_000, "m": [1] * 9_000}, "too large a value"),
+    ("properties.l.all(x, size(properties) > x)", {"l": [1] * 3_000}, "too large a value of the message"),
+    ("properties.t.split('') == []", {"t": TEXT}, "functions are given too much"),
+    (
+        "properties.l.all(x, x.split('') != [])",
+        {"l": ["x" * 60] * 900},
+        "functions are given too much",
+    ),
+    ("properties.t.replace('x', properties.u) == ''", {"t": "x" * 100, "u": TEXT}, "longer than 65,536"),
+    ("properties.t.replace('', properties.u) == ''", {"t": "y" * 100, "u": TEXT}, "longer than 65,536"),
+    ("properties.l.join(properties.u) == ''", {"l": [""] * 100, "u": TEXT}, "longer than 65,536"),
+    ("properties.l.distinct() == []", {"l": list(range(10_000))}, "too long to compare"),
+    ("sets.contains(properties.l, properties.l)", {"l": list(range(10_000))}, "too long to compare"),
+]
+
+
+@pytest.mark.spec("D05")
+@pytest.mark.parametrize(("text", "properties", "said"), LARGE)
+def test_what_would_take_too_long_is_not_begun(text: str, properties: dict[str, Any], said: str) -> None:
+    """Each took between 0.1 and 100 s, or as much memory, before it was bounded: the work is counted."""
+    message = Message(type="track", properties=properties)
+    with pytest.raises(Failure, match=said):
+        Expression(text).value(Draft(message))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("properties.l.map(x, x + 1).filter(y, y > 499)", [500]),
+        ("properties.l.map(x, x > 497, x + properties.one)", [499, 500]),
+        ("properties.l.exists(x, x == 499) && properties.m.all(x, x == 1)", True),
+        ("size(properties.l.distinct())", 500),
+        ("properties.o.map(key, properties.o[key])", [2, 1]),
+        ("properties.t.lowerAscii().upperAscii() == properties.t", True),
+        ("properties.t.split(',').map(part, part.trim()).join(';')", "Ä; B"),
+        ("properties.t.replace(',', ';', 1)", "Ä; B"),
+    ],
+)
+def test_what_is_of_ordinary_size_is_done(text: str, value: object) -> None:
+    held = {"l": list(range(500)), "m": [1] * 5_000, "o": {"b": 1, "a": 2}, "t": "Ä, B", "one": 1}
+    found = Expression(text).value(Draft(Message(type="track", properties=held)))
+    assert found == (value.replace("; ", ";") if text.endswith("join(';')") and type(value) is str else value)
 
 
 @pytest.mark.parametrize(

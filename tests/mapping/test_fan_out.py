@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from towpath.destination import Limits
 from towpath.log import DeadFilter
+from towpath.making import PIECE
 from towpath.outcome import Outcome
 from towpath.testing.loop import run_virtual, virtual
 
@@ -120,15 +121,161 @@ async def test_after_its_attempts_it_is_a_dead_letter_that_can_be_replayed_whole
     await s.stop()
 
 
-@pytest.mark.spec("D24")
+@pytest.mark.spec("D24", "D04")
 @virtual
-async def test_when_all_fail_nothing_is_parked_and_new_code_lets_it_go_on(make: Callable[[], Stage]) -> None:
+async def test_when_all_fail_the_vendor_is_not_blamed_and_new_code_lets_it_go_on(
+    make: Callable[[], Stage],
+) -> None:
     s = make()
     await s.start()
     for number in range(40):
-        await send(s, f"m{number}", person=f"p{number}", fails=3)
+        await send(s, f"m{number}", person=f"p{number}", fails=5)
+    await s.until(lambda: len(s.told) > 80)
+    assert not s.loop.health.stalled
+    await send(s, "well", person="eve")
+    await s.until(lambda: "well" in s.vendor.order(), most_s=1.0)
     await drained(s)
-    assert sorted(s.vendor.order()) == sorted(f"m{number}" for number in range(40))
+    assert sorted(s.vendor.order()) == sorted(["well", *(f"m{number}" for number in range(40))])
+    await s.stop()
+
+
+@pytest.mark.spec("D04", "D24")
+@virtual
+async def test_while_the_vendor_is_down_a_failing_transform_does_not_keep_it_from_recovering(
+    make: Callable[[], Stage],
+) -> None:
+    s = make()
+    s.vendor.answer = lambda message: DOWN if s.clock.monotonic() < 300 else OK
+    await s.start()
+    for number in range(12):
+        await send(s, f"bad{number}", person=f"a{number}", fails=1000)
+        await send(s, f"m{number}", person=f"p{number}")
+    await s.until(lambda: s.loop.health.stalled)
+    await s.until(lambda: len({name for _, name in s.vendor.ended[-12:]}) == 12 and not s.loop.health.stalled)
+    assert s.clock.monotonic() < 400
+    await s.stop()
+
+
+@pytest.mark.spec("D24", "P4")
+@virtual
+async def test_one_persons_hanging_messages_hold_up_the_others_only_once(make: Callable[[], Stage]) -> None:
+    s = make()
+    await s.start()
+    for number in range(200):
+        planned(s).hangs.add(f"a{number}")
+        await send(s, f"a{number}")
+    await send(s, "b", person="bob", parts=2)
+    await s.until(lambda: s.vendor.order() == ["b", "b-1"], most_s=10.0)
+    assert s.vendor.ended[-1][0] < 2 * planned(s).hang_s
+    planned(s).hangs.clear()
+    planned(s).suspects.clear()
+    await drained(s)
+    assert s.vendor.order()[2:] == [f"a{number}" for number in range(200)]
+    await s.balance()
+    await s.stop()
+
+
+@pytest.mark.spec("D24", "P4")
+@virtual
+async def test_what_is_made_before_one_that_hangs_enters_at_once_and_what_follows_next(
+    make: Callable[[], Stage],
+) -> None:
+    s = make()
+    planned(s).hangs.add("a")
+    for number in range(40):
+        await s.open() if number == 0 else None
+        await send(s, "a" if number == 20 else f"b{number}", person=f"p{number}")
+    await s.start()
+    await s.until(lambda: len(s.vendor.ended) == 39, most_s=10.0)
+    assert len([at for at, _ in s.vendor.ended if at < 1.0]) == 20
+    assert max(at for at, _ in s.vendor.ended) < 2 * planned(s).hang_s
+    await s.stop()
+
+
+@pytest.mark.spec("D24", "P3")
+@virtual
+async def test_a_suspects_parts_that_were_cut_off_by_a_crash_are_made_later(
+    make: Callable[[], Stage],
+) -> None:
+    s = make()
+    s.vendor.delay_s = lambda message: 1.0
+    await s.start()
+    await send(s, "a", parts=4)
+    await s.until(lambda: s.vendor.attempts("a-2") != [])
+    await s.crash()
+    planned(s).suspects.add("ann")
+    await s.start()
+    await drained(s)
+    assert s.vendor.order() == ["a", "a-1", "a-2", "a-2", "a-3"]
+    balance = await s.balance()
+    assert (balance.accepted, balance.delivered) == (4, 4)
+    await s.stop()
+
+
+@pytest.mark.spec("D05", "D24")
+@virtual
+async def test_what_no_new_attempt_can_mend_is_a_dead_letter_at_once(make: Callable[[], Stage]) -> None:
+    s = make()
+    await s.start()
+    await send(s, "a", large=True)
+    planned(s).suspects.add("bob")
+    await send(s, "b", person="bob", large=True)
+    await send(s, "after", person="bob")
+    await drained(s)
+    letters = await s.dead()
+    assert sorted(letter.record.message_id for letter in letters) == ["a", "b"]
+    assert {letter.reason for letter in letters} == {"it returned too much"}
+    assert s.vendor.order() == ["after"]
+    await s.stop()
+
+
+@pytest.mark.spec("D24")
+@virtual
+async def test_memory_takes_no_more_parts_than_one_piece_beyond_its_bound(make: Callable[[], Stage]) -> None:
+    s = make()
+    s.window = 50
+    await s.open()
+    for number in range(100):
+        await send(s, f"m{number}", person=f"p{number}", parts=20)
+    s.vendor.delay_s = lambda message: 1.0
+    await s.start()
+    await s.until(lambda: bool(s.vendor.started))
+    assert s.loop.lanes.size <= 50 + 20 * PIECE
+    await drained(s)
+    assert (await s.balance()).delivered == 2000
+    await s.stop()
+
+
+@pytest.mark.spec("D04", "D05", "D24")
+@virtual
+async def test_while_reading_waits_nobody_passes_and_no_part_is_lost(make: Callable[[], Stage]) -> None:
+    s = make()
+    s.window = 40
+    s.vendor.delay_s = lambda message: 8.0 if message.user_id == "ann" else 0.05
+    await s.start()
+    for number in range(30):
+        await send(s, f"a{number}", parts=3)
+    for number in range(120):
+        await send(s, f"b{number}", person=f"bob{number}", parts=2)
+        await s.pass_s(0.2)
+    await drained(s)
+    parts = [name for name in s.vendor.order() if name.startswith("a")]
+    assert parts == [f"a{number}{part}" for number in range(30) for part in ("", "-1", "-2")]
+    balance = await s.balance()
+    assert (balance.accepted, balance.delivered) == (330, 330)
+    await s.stop()
+
+
+@pytest.mark.spec("D24")
+@virtual
+async def test_what_is_made_is_of_the_types_that_the_connection_takes(tmp_path: Path) -> None:
+    s = Stage(tmp_path / "data", transform=Planned(), only=frozenset({"track"}))
+    await s.start()
+    await send(s, "a", parts=2, type="identify")
+    await send(s, "b", parts=2)
+    await drained(s)
+    assert s.vendor.order() == ["b", "b-1"]
+    assert dict((await s.balance()).skipped) == {"filtered": 2}
     await s.stop()
 
 

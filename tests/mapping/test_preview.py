@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 from hypothesis import given
 
 from towpath.connection import Connection
+from towpath.destination import Payload, Scope
 from towpath.destinations.webhook import Webhook
 from towpath.mapping import ConsentRule, FieldMap, Filter, MapRule
 from towpath.message import Message
+from towpath.outcome import Skipped
 from towpath.preview import preview
 from towpath.testing.loop import run_virtual
 
@@ -103,6 +106,79 @@ async def test_a_line_may_say_which_source_it_comes_from(text: str, passes: bool
     assert (said["outcome"] == "request") is passes
     other = {"message": ORDER, "source": "app", "trust": "client"}
     assert ((await shown(other, filter=Filter(text)))["outcome"] == "request") is not passes
+
+
+HOLDING: dict[str, Any] = {
+    "only": frozenset({"identify"}),
+    "filter": Filter('type == "identify"'),
+    "consent": ConsentRule(needs=("ads",)),
+    "max_age_s": {"*": 1.0},
+}
+
+
+@pytest.mark.spec("D10")
+async def test_a_deletion_passes_what_holds_others_back() -> None:
+    delete = {"type": "delete", "userId": "u1", "messageId": "m"}
+    chosen = connection(**HOLDING)
+    assert chosen.skip(Message(type="delete", user_id="u1", trust="server")) is None
+    assert chosen.stale(Message(type="delete", user_id="u1", trust="server"), 1e9) is None
+    assert chosen.skip(Message(type="track", user_id="u1", trust="server")) is not None
+    assert chosen.stale(Message(type="track", user_id="u1", trust="server"), 1e9) is not None
+    stages = (await shown(delete, **HOLDING))["stages"]
+    assert (stages["consent"], stages["filter"]) == ("passed", "passed")
+
+
+@pytest.mark.spec("D10", "D13")
+async def test_but_not_one_that_is_not_trusted_or_is_for_others() -> None:
+    delete = {"type": "delete", "userId": "u1", "messageId": "m"}
+    said = await shown({"message": delete, "trust": "client"}, **HOLDING)
+    assert said["outcome"] == "skipped"
+    assert said["reason"].startswith("untrusted: ")
+    said = await shown({**delete, "integrations": {"All": False}}, **HOLDING)
+    assert said["reason"].startswith("filtered: the message's `integrations`")
+
+
+async def test_a_message_is_judged_once_and_its_parts_are_not() -> None:
+    judged = list[Message]()
+
+    class Counting(Filter):
+        def verdict(self, message: Message) -> Skipped | None:
+            judged.append(message)
+            return super().verdict(message)
+
+    chosen = connection(filter=Counting("true"), transform=Planned())
+    part = Message(type="track", user_id="u1", message_id="m-1", event="Order")
+    assert isinstance(chosen.payload(Message(type="track", user_id="u1", event="Order"), part), Payload)
+    assert judged == []
+    assert isinstance(chosen.payload(part), Payload)
+    assert judged == [part]
+
+
+async def test_a_message_without_an_id_gets_one_as_from_the_server() -> None:
+    line = msgspec.json.encode({"type": "track", "userId": "u1", "event": "Order"})
+    first, second = await preview(connection(), line), await preview(connection(), line)
+    assert str(UUID(first["message_id"])) == first["message_id"] != second["message_id"]
+    assert first["requests"][0]["json"]["messageId"] == first["message_id"]
+    assert (await preview(connection(), b"5"))["message_id"] == ""
+
+
+class Plain(Webhook):
+    """Sends what is no JSON, after a look-up."""
+
+    def prepare(self, message: Message) -> Payload | Skipped:
+        made = super().prepare(message)
+        assert isinstance(made, Payload)
+        return msgspec.structs.replace(made, look_ups=True)
+
+    async def deliver(self, payload: Payload, scope: Scope) -> None:
+        await scope.http.request("POST", "https://example.com/", body=b"a=1&b=\xff")
+
+
+async def test_a_body_that_is_no_json_is_shown_as_text() -> None:
+    chosen = connection()
+    plain = msgspec.structs.replace(chosen, destination=Plain(chosen.destination.settings))
+    said = await preview(plain, msgspec.json.encode({"message": ORDER, "lookups": []}))
+    assert [call["json"] for call in said["requests"]] == ["a=1&b=\ufffd"]
 
 
 @given(messages())

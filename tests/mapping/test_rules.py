@@ -206,6 +206,17 @@ def test_what_has_no_hash_is_never_sent_as_it_is() -> None:
 
 
 @pytest.mark.spec("D08")
+@pytest.mark.parametrize("address", ["Main St 5", ["Main St 5"], 5])
+def test_of_what_has_no_fields_nothing_is_kept(address: Any) -> None:
+    found = mapped(track(address=address, n=1), {"keep": ["properties.address.city"]})
+    assert found.message.properties == {"n": 1}
+    assert "has no fields; it is taken away" in found.reports[0]
+    whole = msgspec.structs.replace(track(), properties=address)
+    assert mapped(whole, {"keep": ["properties.city"]}).message.properties is None
+    assert properties(track(address=None), {"keep": ["properties.address.city"]}) == {"address": None}
+
+
+@pytest.mark.spec("D08")
 def test_the_key_is_in_no_repr() -> None:
     rule = MapRule.model_validate({"hash": {"fields": "userId", "key": KEY}})
     assert KEY not in repr(rule) + str(rule)
@@ -260,6 +271,92 @@ def test_what_rules_add_is_bounded() -> None:
     assert len(found.reports) <= 20
     longer = mapped(track(a="x" * 60_000), {"set": {"properties.b": "{properties.a}{properties.a}"}})
     assert "longer than" in longer.reports[0]
+
+
+FULL: dict[str, Any] = {"set": {"properties.big": "{context}", "properties.more": "{context}"}}
+"""Its second step has no room in a message of `full()`."""
+
+
+def full(**properties: Any) -> Message:
+    held = msgspec.structs.replace(track(**properties), context={"l": list(range(70_000))})
+    (report,) = mapped(held, FULL).reports
+    assert "set properties.more: the message would become too large" in report
+    return held
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize("on_error", ["keep", "skip"])
+def test_what_takes_personal_data_away_needs_no_room(on_error: str) -> None:
+    """It was passed over once a step before had filled the message, and the e-mail left as it was."""
+    message = full(email="a@b.c", ip="10.0.0.1", inner={"phone": "1", "n": 2}, s=["p"])
+    hashing = {"hash": {"fields": ["properties.email", "properties.s", "userId"], "key": KEY}}
+    keeping = {"keep": ["properties.inner.n", "properties.email", "properties.s"]}
+    found = mapped(message, FULL, {"on_error": on_error, **hashing, **keeping})
+    assert found.message.properties == {
+        "email": expected("a@b.c"), "s": [expected("p")], "inner": {"n": 2},
+    }  # fmt: skip
+    assert found.message.user_id == expected("u1")
+    found = mapped(message, FULL, {"on_error": on_error, "drop": ["properties.ip", "properties.inner.phone"]})
+    assert {"email", "inner", "big", "s"} == set(found.message.properties)
+    assert found.message.properties["inner"] == {"n": 2}
+    assert len(found.reports) == 1
+
+
+def test_a_step_that_fails_takes_up_no_room() -> None:
+    texts = {f"properties.t{number}": "x" * 60_000 for number in range(10)}
+    found = mapped(full(), FULL, {"set": texts})
+    assert sum(key.startswith("t") for key in found.message.properties) == 8  # 1 MiB - 8 × 70,000, by 60,008
+    assert len(found.reports) == 1 + 2
+    fails = {"set": {f"properties.n.{number}": "x" * 60_000 for number in range(30)}}
+    assert mapped(track(n=1), fails, {"set": texts}).message.properties["t9"] == "x" * 60_000
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize("on_error", ["keep", "skip", "reject"])
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"hash": {"fields": "integrations", "key": KEY}}, "hash integrations: integrations must be"),
+        ({"when": "properties.email > 5", "drop": "properties.email"}, "when failed"),
+        (
+            {"when": "properties.vip || properties.l.exists(x, x > 0)", "drop": "properties.email"},
+            "longer than 5,000 items",
+        ),
+        ({"when": "properties.l.exists(x, x > 0)", "keep": "properties.l"}, "longer than 5,000 items"),
+    ],
+)
+def test_what_would_leave_unprotected_is_rejected(rule: dict[str, Any], said: str, on_error: str) -> None:
+    message = msgspec.structs.replace(track(email="a@b.c", l=[0] * 6_000), integrations=True)
+    found = mapping({**rule, "on_error": on_error}).apply(message)
+    assert isinstance(found, Rejected)
+    assert said in found.reason
+    assert "a@b.c" not in found.reason
+
+
+@pytest.mark.parametrize(
+    ("rename", "made"),
+    [
+        ({"properties.n": "properties.n"}, {"n": {"b": 1, "c": 2}}),
+        ({"properties.n.b": "properties['n']['b']"}, {"n": {"b": 1, "c": 2}}),
+        ({"properties.n": "properties.n.b"}, {"n": {"b": {"b": 1, "c": 2}}}),
+        ({"properties.n": "properties.n.old.whole"}, {"n": {"old": {"whole": {"b": 1, "c": 2}}}}),
+        ({"properties": "properties.all"}, {"all": {"n": {"b": 1, "c": 2}}}),
+        ({"properties.n.c": "properties.n"}, {"n": 2}),
+        ({"properties.n": "properties"}, {"b": 1, "c": 2}),
+        ({"properties.n": "properties.m", "properties.m.b": "properties.n"}, {"m": {"c": 2}, "n": 1}),
+    ],
+)
+def test_a_value_may_move_into_itself_and_out_of_what_holds_it(rename: dict[str, str], made: Any) -> None:
+    message = track(n={"b": 1, "c": 2})
+    assert properties(message, {"rename": rename}) == made
+    assert message.properties == {"n": {"b": 1, "c": 2}}
+
+
+def test_a_value_that_holds_a_key_of_its_own_name_keeps_it() -> None:
+    outward = {"rename": {"properties.n.n": "properties.n"}}
+    assert properties(track(n={"n": {"n": 1, "m": 2}}), outward) == {"n": {"n": 1, "m": 2}}
+    found = mapped(Message(type="identify", traits={"a": 1}), {"rename": {"traits.a": "traits"}})
+    assert (found.message.traits, len(found.reports)) == ({"a": 1}, 1)
 
 
 def test_a_copy_shares_nothing_that_a_later_rule_changes() -> None:

@@ -9,14 +9,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from towpath import transforming
+from towpath.connection import Connection
+from towpath.destinations.webhook import Webhook
 from towpath.message import Message
+from towpath.preview import preview
 from towpath.transform import Made, ProcessTransform
 
 FUNCTION = """
-import os, sys, time
+import os, subprocess, sys, time
 
 LEFT = {left!r}
 
@@ -35,6 +39,21 @@ def change(message):
         return None
     if event == "several":
         return [message, {{**message, "event": "second", "userId": "eve", "anonymousId": None}}]
+    if event == "environment":
+        return {{**message, "properties": dict(os.environ)}}
+    if event == "hungry":
+        bytearray(8 << 30)
+    if event == "starts":
+        started = subprocess.Popen(["sleep", "600"])
+        return {{**message, "properties": {{"pid": started.pid}}}}
+    if event == "starts and hangs":
+        with open(message["messageId"], "w") as file:
+            file.write(str(subprocess.Popen(["sleep", "600"]).pid))
+        time.sleep(60)
+    if event in ("delete", "alias"):
+        return {{"type": event, "userId": message["userId"], "previousId": "bob"}}
+    if event == "previous":
+        return {{**message, "previousId": "bob"}}
     if event == "number":
         return 5
     if event == "typeless":
@@ -78,11 +97,19 @@ async def running(directory: Path, timeout_s: float = 5.0) -> AsyncIterator[Proc
 
 
 async def make(transform: ProcessTransform, *events: str) -> list[Made]:
-    return list(await transform.make([message(event) for event in events]))
+    return await every(transform, [message(event) for event in events])
+
+
+async def every(transform: ProcessTransform, messages: list[Message]) -> list[Made]:
+    """What becomes of each message, also behind one that stops the process."""
+    made: list[Made] = []
+    while len(made) < len(messages):
+        made += await transform.make(messages[len(made) :])
+    return made
 
 
 def pid(transform: ProcessTransform) -> int:
-    process = transform._process
+    process = transform._child._process
     assert process is not None
     return process.pid
 
@@ -104,13 +131,16 @@ async def test_what_it_returns_is_sent_for_its_person(tmp_path: Path) -> None:
 
 
 FAILURES = {
-    "raises": "ValueError: not this one (shop.py:",
-    "leaves": "SystemExit: gone",
+    "raises": "the transform failed: ValueError (shop.py:",
+    "leaves": "SystemExit (shop.py:",
     "dies": "its process ended",
     "number": "it returned int; a transform returns a dict, a list of dicts or None",
-    "typeless": "the type '' is none of",
-    "odd": "TypeError",
-    "large": "at most 1,048,576 are taken",
+    "typeless": "its type is none of",
+    "odd": "it returned what JSON cannot hold (TypeError)",
+    "large": "it returned a message of 2,000,",
+    "delete": "it turned track into delete; nothing else becomes that",
+    "alias": "it turned track into alias; nothing else becomes that",
+    "hungry": "MemoryError (shop.py:",
     "many": "it returned 101 messages; at most 100 are taken",
     "junk": "something else than an answer",
 }
@@ -194,6 +224,161 @@ async def test_what_cannot_be_loaded_says_why(tmp_path: Path, text: str, said: s
     for each in made:
         assert each.failure.startswith("the transform shop:change cannot be loaded: ")
         assert said in each.failure
+
+
+@pytest.mark.spec("D08", "D24")
+async def test_what_an_error_quotes_of_the_message_is_for_the_one_who_tries_it_out(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def change(message):\n    raise ValueError(message['event'])\n")
+    async with running(tmp_path) as transform:
+        (made,) = await make(transform, "ann@example.com")
+    assert made.failure == "the transform failed: ValueError (shop.py:2)"
+    assert made.detail == "the transform failed: ValueError: ann@example.com (shop.py:2)"
+
+
+@pytest.mark.spec("D08", "D24")
+async def test_a_preview_quotes_what_is_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("def change(message):\n    raise ValueError(message['event'])\n")
+    settings = {"url": "https://example.com/", "secret": "whsec_dGhpcy1pcy1uby1zZWNyZXQtYXQtYWxsLi4u"}
+    hook = Webhook(Webhook.Settings.model_validate(settings))
+    async with running(tmp_path) as transform:
+        connection = Connection(
+            name="c", sources=frozenset({"web"}), destination_name="hook", destination=hook,
+            transform=transform,
+        )  # fmt: skip
+        said = await preview(connection, b'{"type": "track", "userId": "u1", "event": "ann@example.com"}')
+    assert "ValueError: ann@example.com (shop.py:2)" in said["reason"]
+
+
+@pytest.mark.spec("D24", "P4")
+async def test_whoever_stopped_it_runs_apart_until_one_of_theirs_has_passed(tmp_path: Path) -> None:
+    write(tmp_path)
+    bob = Message(type="track", message_id="b", user_id="bob", event="plain", source="web", received_at=1.7e9)
+    async with running(tmp_path, 0.5) as transform:
+        (slow,) = await transform.make([message("slow"), message("plain")])  # it ends with the one that hung
+        assert slow.stopped
+        assert transform.suspect(message("plain"))
+        assert not transform.suspect(bob)
+        await transform.make([bob])
+        others = pid(transform)
+        hanging = asyncio.create_task(transform.make([message("slow")]))
+        await asyncio.sleep(0)
+        (made,) = await transform.make([bob])
+        assert made.messages
+        assert not hanging.done()
+        await hanging
+        assert pid(transform) == others  # it lives: the other one was stopped
+        await make(transform, "plain")
+        assert not transform.suspect(message("plain"))
+
+
+async def test_only_so_many_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("towpath.transform.SUSPECTS_MAX", 2)
+    transform = ProcessTransform("shop:change", tmp_path)
+    people = [Message(type="track", user_id=name) for name in ("ann", "bob", "cid")]
+    for each in people:
+        transform._note(each, stopped=True)
+    assert [transform.suspect(each) for each in people] == [False, True, True]
+
+
+@pytest.mark.spec("D24")
+async def test_what_the_function_started_ends_with_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    note = tmp_path / "note"
+    hangs = msgspec.structs.replace(message("starts and hangs"), message_id=str(note))
+    async with running(tmp_path, 1.0) as transform:
+        (stopped,) = await transform.make([hangs])
+        assert stopped.stopped
+        await gone(int(note.read_text()))
+    async with running(tmp_path) as transform:
+        (made,) = await make(transform, "starts")
+        left = made.messages[0].properties["pid"]
+        os.kill(left, 0)
+    await gone(left)
+
+
+async def gone(process: int) -> None:
+    """Wait until a process that is not our child has been killed; a zombie nobody waits for counts."""
+    for _ in range(1000):
+        if state_of(process) in ("", "Z"):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{process} still runs")
+
+
+def state_of(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@pytest.mark.spec("D09", "D24")
+async def test_it_sees_of_the_environment_only_what_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    for name, value in {"VENDOR_KEY": "secret", "SHOP_URL": "here", "LC_TIME": "C", "TZ": "UTC"}.items():
+        monkeypatch.setenv(name, value)
+    transform = ProcessTransform("shop:change", tmp_path, 5.0, ["SHOP_URL"])
+    try:
+        (made,) = await make(transform, "environment")
+    finally:
+        await transform.close()
+    seen = made.messages[0].properties
+    assert (seen["SHOP_URL"], seen["LC_TIME"], seen["TZ"]) == ("here", "C", "UTC")
+    assert "PATH" in seen
+    assert "VENDOR_KEY" not in seen
+
+
+@pytest.mark.spec("D13", "D24")
+async def test_it_merges_nobody(tmp_path: Path) -> None:
+    write(tmp_path)
+    async with running(tmp_path) as transform:
+        (track,) = await make(transform, "previous")
+        own = msgspec.structs.replace(message("previous"), type="alias", previous_id="ann's phone")
+        (alias,) = await transform.make([own])
+    assert [each.messages[0].previous_id for each in (track, alias)] == [None, "ann's phone"]
+    assert track.reports == ["the transform changed previousId, which stays the message's own"]
+
+
+@pytest.mark.spec("D10", "D24")
+async def test_a_delete_passes_by_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    gone = Message(type="delete", message_id="d", user_id="ann", event="nothing", received_at=1.7e9)
+    async with running(tmp_path) as transform:
+        made = await transform.make([message("plain"), gone, message("nothing"), gone])
+        alone = await transform.make([gone])
+        slow = message("dies")
+        short = await transform.make([gone, slow, gone, message("plain")])
+    assert [list(each.messages) for each in made[1:]] == [[gone], [], [gone]]
+    assert list(alone) == [Made([gone])]
+    assert [each.stopped for each in short] == [False, True, False]
+
+
+@pytest.mark.spec("D24")
+@pytest.mark.parametrize(
+    ("factor", "taken"), [(1, True), (2, False)], ids=["as large as the one it is made of", "larger"]
+)
+async def test_a_made_message_may_be_as_large_as_the_one_it_is_made_of(
+    tmp_path: Path, factor: int, *, taken: bool
+) -> None:
+    text = f"def change(message):\n    return {{**message, 'event': message['event'] * {factor}}}\n"
+    (tmp_path / "shop.py").write_text(text)
+    async with running(tmp_path) as transform:
+        large, small = await transform.make([message("x" * 100_000), message("x" * 20_000)])
+    assert bool(large.messages) is taken
+    assert large.final is not taken
+    assert small.messages
+
+
+@pytest.mark.spec("D24")
+async def test_all_that_is_made_of_one_is_bounded(tmp_path: Path) -> None:
+    text = "def change(message):\n    return [{**message, 'event': 'x' * 60_000}] * 20\n"
+    (tmp_path / "shop.py").write_text(text)
+    async with running(tmp_path) as transform:
+        (made,) = await make(transform, "many")
+    assert "at most 1,048,576 are taken" in made.failure
+    assert made.final
 
 
 async def test_many_large_messages_do_not_fill_the_pipes(tmp_path: Path) -> None:

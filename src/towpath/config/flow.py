@@ -49,7 +49,8 @@ class Flow:
         except Unfound as error:
             self._checker.add(errors.FUNCTION, f"the transform cannot be found: {error}", path, error.hint)
             return None
-        return TransformEntry(written.function, self._directory, written.timeout.total_seconds(), state)
+        timeout_s = written.timeout.total_seconds()
+        return TransformEntry(written.function, self._directory, timeout_s, state, written.env)
 
     def _point(self, title: str, path: Path, hint: str, column: int, *, at_key: bool = False) -> None:
         """Keep a problem with the caret under the character it is about, where the line shows the text."""

@@ -286,6 +286,11 @@ class TransformBlock(Settings):
     timeout: Positive = Field(
         default=timedelta(seconds=1), description="How long one message may take; then it is stopped."
     )
+    env: tuple[str, ...] = Field(
+        default=(),
+        description="Names of environment variables that the function may read, besides PATH, HOME, "
+        "PYTHONPATH, the language and the time zone; it sees no others.",
+    )
 
 
 def _called(value: Any) -> Any:

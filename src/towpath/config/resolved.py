@@ -51,12 +51,16 @@ class DestinationEntry(Struct, frozen=True):
 
 
 class TransformEntry(Struct, frozen=True):
-    """A Python function, `module:function`; `state` changes with its code: a reload starts it anew."""
+    """A Python function, `module:function`; `state` changes with its code: a reload starts it anew.
+
+    `environment` names the variables it may read besides those every function sees.
+    """
 
     function: str
     directory: Path
     timeout_s: float
     state: str = ""
+    environment: tuple[str, ...] = ()
 
 
 class ConnectionEntry(Struct, frozen=True):

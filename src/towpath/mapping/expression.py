@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from difflib import get_close_matches
-from functools import cache
-from typing import Any, TypeAlias
+from functools import cache, partial
+from typing import Any
 
 from msgspec import Struct
 
 from ..message import format_time
+from .bounds import MOST_ASKED, MOST_MADE, MOST_MATCHED, Bounds, Function, Functions, bounded
 from .paths import MISSING, ROOTS, BadPath, Draft, Path, known, parse
 
 LONGEST = 4096
@@ -27,6 +28,16 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SAID = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
+_UNDEFINED = re.compile(r"Undefined variable or function: '(\w+)'")
+_FAILED = re.compile(r"(?:Python function|Function) '([\w.]+)'")
+_CAUSES: dict[type[Exception], str] = {
+    TypeError: "its values are of types that do not go together",
+    KeyError: "it asks for a key that is not there",
+    IndexError: "it asks for an item beyond the end of a list",
+    ZeroDivisionError: "it divides by zero",
+    OverflowError: "a number is too large",
+}
+_COSTLY = re.compile(r"\\[wWpP]")
 _LITERALS = frozenset({"true", "false", "null", "in"})
 _TYPES = frozenset(
     {
@@ -53,15 +64,16 @@ NATIVE = MACROS | {
 # `contains` would hide CEL's own; `lists.range` makes a list of any size out of one number.
 _LEFT_OUT = frozenset({"contains", "lists.range"})
 
-Functions: TypeAlias = Mapping[str, Callable[..., Any]]
-
 
 class BadExpression(BadPath):
     """An expression cannot be used; `column` (from 0) is where."""
 
 
 class Failure(Exception):
-    """An expression has no value for this message; `missing` names a path that is not there."""
+    """An expression has no value for this message; `missing` names a path that is not there.
+
+    It says what of the expression failed and never what the message holds: it is kept and logged (D08).
+    """
 
     def __init__(self, why: str, missing: str = "") -> None:
         super().__init__(why)
@@ -75,6 +87,14 @@ class Token(Struct, frozen=True):
     text: str
     start: int
     end: int
+
+
+class Comprehension(Struct, frozen=True):
+    """A macro of an expression: which one, how many items it may have, what of the message its body names."""
+
+    macro: str
+    most: int
+    paths: tuple[Path, ...]
 
 
 class Expression:
@@ -98,6 +118,7 @@ class Expression:
         self._asked = rewriting.asked
         self._roots = rewriting.roots
         self._functions = {name: _functions()[name] for name in rewriting.functions if name in _functions()}
+        self._comprehensions = rewriting.comprehensions
         try:
             self._program = compile_program(rewriting.text)
         except ValueError as error:
@@ -105,12 +126,13 @@ class Expression:
 
     def value(self, draft: Draft) -> Any:
         """What it says of a message, as JSON's types. Raises `Failure`."""
-        context, missing = self._context(draft)
+        bounds = Bounds()
+        context = self._context(draft, self._bound(bounds, draft))
         try:
             value = self._program.execute(context)
         except Exception as error:
-            said = " ".join(str(error).split())
-            raise Failure(missing or said[:300], missing) from None
+            missing = "" if bounds.why else self._missing(error)
+            raise Failure(bounds.why or missing or _cause(error), missing) from None
         return _as_json(value)
 
     def holds(self, draft: Draft) -> bool:
@@ -120,18 +142,30 @@ class Expression:
             raise Failure(f"it gives {type(value).__name__}, not true or false")
         return value
 
-    def _context(self, draft: Draft) -> tuple[Any, str]:
-        """What CEL may ask for, and the first path that is not there."""
-        context = _library().Context(functions=self._functions) if self._functions else _library().Context()
+    def _bound(self, bounds: Bounds, draft: Draft) -> dict[str, Function]:
+        """The functions of this expression, and those that stand at its comprehensions."""
+        found = {name: bounds.bound(function) for name, function in self._functions.items()}
+        for number, each in enumerate(self._comprehensions):
+            named = partial(_found, draft, each.paths)
+            found[f"_range{number}"] = partial(bounds.range, each.macro, each.most, named)
+            if each.macro == "map":
+                found[f"_made{number}"] = partial(bounds.made, number)
+        return found
+
+    def _missing(self, error: Exception) -> str:
+        """The path that is not there, if that is why it failed."""
+        name = _UNDEFINED.match(str(error))
+        return next((path.text for own, path in self._paths if name is not None and own == name[1]), "")
+
+    def _context(self, draft: Draft, functions: Functions) -> Any:
+        """What CEL may ask for."""
+        context = _library().Context(functions=functions) if functions else _library().Context()
         values: dict[str, Any] = {}
-        missing = ""
         for name, path in self._paths:
             value = draft.find(path)
             if value is None:
                 context.add_variable(name, None)
-            elif value is MISSING:
-                missing = missing or path.text
-            else:
+            elif value is not MISSING:
                 values[name] = value
         for name, path in self._asked:
             values[name] = draft.find(path) is not MISSING
@@ -140,8 +174,24 @@ class Expression:
             if value is None:
                 context.add_variable(word, None)
             values[word] = value
-        context.set_variable_resolver(values.get)
-        return context, missing
+        if self._comprehensions:
+            for name, value in values.items():  # converted once, not for each item
+                context.add_variable(name, value)
+        else:
+            context.set_variable_resolver(values.get)
+        return context
+
+
+def _found(draft: Draft, paths: Sequence[Path]) -> list[Any]:
+    return [draft.find(path) for path in paths]
+
+
+def _cause(error: Exception) -> str:
+    """What failed, in words that hold nothing of the message: what the library says quotes values."""
+    function = _FAILED.match(str(error)) or _UNDEFINED.match(str(error))
+    if function is not None:
+        return f"{function[1]}() cannot take what it is given"
+    return next((said for kind, said in _CAUSES.items() if isinstance(error, kind)), "it failed")
 
 
 class Rewriting:
@@ -156,9 +206,11 @@ class Rewriting:
         self._own = self._variables()
         self._refuse_nesting()
         self._edits: list[tuple[int, int, str]] = []
+        self._reading: list[tuple[int, Path]] = []
         self._read()
         self._check_patterns()
-        for start, end, name in reversed(self._edits):
+        self.comprehensions = [self._bounded(*each) for each in enumerate(self._macros())]
+        for start, end, name in sorted(self._edits, reverse=True):
             text = text[:start] + name + text[end:]
         self.text = text
 
@@ -192,6 +244,47 @@ class Rewriting:
             elif token.text == ")" and open_since:
                 open_since.pop()
 
+    def _macros(self) -> list[int]:
+        return [
+            at
+            for at, token in enumerate(self._tokens)
+            if token.text in MACROS and self._is(at - 1, ".") and self._is(at + 1, "(")
+        ]
+
+    def _bounded(self, number: int, at: int) -> Comprehension:
+        """Put a function before a comprehension that looks at its list, and around what `map` makes."""
+        macro = self._tokens[at].text
+        last, end = self._arguments(at + 1)
+        dot = self._tokens[at - 1].start
+        self._edits.append((dot, dot, f"._range{number}()"))
+        if macro == "map":
+            start, close = self._tokens[last].start, self._tokens[end].start
+            self._edits += [(start, start, f"_made{number}("), (close, close, ")")]
+        inside = range(at, end)
+        paths = tuple(path for place, path in self._reading if place in inside)
+        return Comprehension(macro, self._most(macro, inside), paths)
+
+    def _most(self, macro: str, inside: range) -> int:
+        """How many items a comprehension may have, by what its body does."""
+        matching = any(self._is(each, "matches") for each in inside)
+        if matching and any(_COSTLY.search(self._tokens[each].text) for each in inside):
+            return MOST_MATCHED
+        return MOST_MADE if matching or macro in ("map", "filter") else MOST_ASKED
+
+    def _arguments(self, opening: int) -> tuple[int, int]:
+        """Where the last argument of a call begins, and where its parenthesis closes."""
+        depth, last = 0, opening + 1
+        for at in range(opening, len(self._tokens)):
+            if self._is(at, "(", "[", "{"):
+                depth += 1
+            elif self._is(at, ")", "]", "}"):
+                depth -= 1
+                if depth == 0:
+                    return last, at
+            elif depth == 1 and self._is(at, ","):
+                last = at + 1
+        return last, len(self._tokens) - 1
+
     def _read(self) -> None:
         at = 0
         while at < len(self._tokens):
@@ -223,6 +316,7 @@ class Rewriting:
             self._replace(at, end, self.paths, "path", path)
         else:
             self.roots.add(path.text)
+        self._reading.append((at, path))
         return end
 
     def _asks(self, at: int) -> int:
@@ -274,12 +368,15 @@ class Rewriting:
         self.functions.add(name)
 
     def _check_patterns(self) -> None:
-        """A pattern that is written out is tried now, not with the first message."""
+        """A pattern is tried now, not with the first message; one that a message brings could take long."""
         for at, token in enumerate(self._tokens):
-            if token.text == "matches" and self._is(at + 1, "(") and self._is(at + 3, ")"):
-                pattern = self._tokens[at + 2]
-                if pattern.kind == "string":
-                    _try_pattern(pattern)
+            if token.text == "matches" and self._is(at + 1, "("):
+                last, end = self._arguments(at + 1)
+                pattern = self._tokens[last]
+                if pattern.kind != "string" or end != last + 1:
+                    title = "the pattern of matches must be written out"
+                    raise BadExpression(title, 'write  event.matches("^Order")', token.start)
+                _try_pattern(pattern)
 
 
 def _try_pattern(pattern: Token) -> None:
@@ -352,7 +449,7 @@ def _functions() -> Functions:
     """The functions beyond CEL's own, by the name they are called by."""
     from cel.stdlib import STDLIB_FUNCTIONS
 
-    return {name: made for name, made in STDLIB_FUNCTIONS.items() if name not in _LEFT_OUT}
+    return bounded({name: made for name, made in STDLIB_FUNCTIONS.items() if name not in _LEFT_OUT})
 
 
 def words() -> Sequence[str]:

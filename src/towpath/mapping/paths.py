@@ -48,6 +48,10 @@ class Unusable(Exception):
     """A rule cannot be carried out on this message; says why."""
 
 
+class TakenAway(Unusable):
+    """A value could not be made safe, and is gone from the draft."""
+
+
 class Path(Struct, frozen=True):
     """A place in a message: a field of `Message`, and the keys below it. `*` stands for every key or item."""
 
@@ -97,6 +101,7 @@ class Draft:
         self.reports: list[str] = []
         self._own: dict[int, Any] = {}
         self._room = MOST_ADDED
+        self._full = False
         self.changed = False
 
     def find(self, path: Path) -> Any:
@@ -116,10 +121,19 @@ class Draft:
             return format_time(datetime.fromtimestamp(self.message.received_at, UTC))
         return self.fields[name]
 
+    def add(self, path: Path, value: Any) -> None:
+        """Put a further value at a path, as far as there is room. Raises `Unusable`."""
+        room = self._room
+        try:
+            if type(value) in (dict, list, str):
+                self._spend(value)
+            self.write(path, value)
+        except Unusable:
+            self._room = room
+            raise
+
     def write(self, path: Path, value: Any) -> None:
-        """Put a value at a path, with the objects on the way there. Raises `Unusable`."""
-        if type(value) in (dict, list, str):
-            self._spend(value)
+        """Put a value that stands nowhere else at a path, with the objects on the way. Raises `Unusable`."""
         if not path.keys:
             self.fields[path.root] = _fitting(path.word, value)
             self.changed = True
@@ -174,11 +188,14 @@ class Draft:
 
     def _spend(self, value: Any) -> None:
         """Bound what rules may add; and let an object that is now in two places belong to neither."""
+        if self._full and type(value) is not str:
+            raise Unusable("the message would become too large")  # without measuring it again for each rule
         waiting = [value]
         while waiting:
             each = waiting.pop()
             self._room -= 8 + (len(each) if type(each) is str else 0)
             if self._room < 0:
+                self._full = True
                 raise Unusable("the message would become too large")
             if type(each) is dict:
                 waiting += [*each, *each.values()]

@@ -12,12 +12,13 @@ from ..message import KINDS, Kind, Message
 from ..outcome import Rejected, Skipped
 from .expression import Expression, Failure
 from .hashing import Hashing
-from .paths import FIXED, MISSING, OBJECTS, BadPath, Draft, Path, Unusable, parse
+from .paths import FIXED, MISSING, OBJECTS, BadPath, Draft, Path, TakenAway, Unusable, parse
 from .template import Template
 
 SHORTEST_KEY = 16
 MOST = 100
 REPORTS = 20
+PROTECTING = ("hash", "keep", "drop")
 HASHABLE = frozenset({"userId", "anonymousId", "previousId"})
 OnError: TypeAlias = Literal["keep", "skip", "reject"]
 _NAMES = {"title": "names", "type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
@@ -89,7 +90,8 @@ class MapRule(Settings):
     on_error: OnError = Field(
         default="keep",
         description="When a step cannot be done for a message: leave that field as it is and report it, "
-        "skip the message, or reject it. What cannot be hashed is taken away, never sent as it is.",
+        "skip the message, or reject it. What cannot be hashed is taken away, never sent as it is; "
+        "where hash, keep or drop fails otherwise, the message is rejected in any case.",
     )
 
 
@@ -116,6 +118,10 @@ class Mapped(NamedTuple):
 Step: TypeAlias = Callable[[Draft], None]
 
 
+class Uncertain(Exception):
+    """Whether a rule is for a message cannot be told; says why."""
+
+
 class Rule:
     """A rule ready to run; what cannot be used is in `mistakes`."""
 
@@ -130,20 +136,36 @@ class Rule:
 
     def apply(self, draft: Draft) -> Skipped | Rejected | None:
         """Do to a draft what the rule says; why the message goes no further, if it does not."""
-        if not self._concerns(draft):
+        try:
+            if not self._concerns(draft):
+                return None
+        except Uncertain as why:
+            if self._protects:
+                return self._rejected(f"when failed, so nothing it takes away may pass: {why}")
+            self._report(draft, f"when failed, which counts as false: {why}")
             return None
         for place, step in self._steps:
             try:
                 step(draft)
             except (Unusable, Failure) as why:
+                if place.startswith(PROTECTING) and not isinstance(why, TakenAway):
+                    return self._rejected(f"{place}: {why}")
                 if self.written.on_error != "keep":
                     return self._ended(f"{place}: {why}")
                 self._report(draft, f"{place}: {why}")
         return None
 
+    @property
+    def _protects(self) -> bool:
+        """Whether it takes personal data away: it must never be passed over by mistake (D08)."""
+        return any(place.startswith(PROTECTING) for place, _ in self._steps)
+
     def _ended(self, why: str) -> Skipped | Rejected:
         if self.written.on_error == "skip":
             return Skipped("mapping", f"rule {self.number}, {why}")
+        return self._rejected(why)
+
+    def _rejected(self, why: str) -> Rejected:
         return Rejected(f"mapping rule {self.number}, {why}")
 
     def _report(self, draft: Draft, why: str) -> None:
@@ -162,7 +184,7 @@ class Rule:
             return bool(self._when.holds(draft))
         except Failure as why:
             if not why.missing:
-                self._report(draft, f"when failed, which counts as false: {why}")
+                raise Uncertain(why) from None
             return False
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -283,29 +305,37 @@ def _renaming_events(names: Mapping[str, str]) -> Step:
 
 
 def _renaming(source: Path, target: Path) -> Step:
+    """Move a value: also to a place inside its own, or to the place of the object that holds it."""
+    inside = source.root == target.root and target.keys[: len(source.keys)] == source.keys
+    around = source.root == target.root and source.keys[: len(target.keys)] == target.keys
+
     def step(draft: Draft) -> None:
         value = draft.find(source)
-        if value is not MISSING and (value is not None or source.keys):
-            draft.write(target, value)
+        if value is MISSING or (value is None and not source.keys) or (inside and around):
+            return
+        if inside:
+            draft.remove(source)
+        draft.write(target, value)
+        if not inside and not around:
             draft.remove(source)
 
     return step
 
 
 def _setting(path: Path, template: Template) -> Step:
-    return lambda draft: draft.write(path, template.fill(draft))
+    return lambda draft: draft.add(path, template.fill(draft))
 
 
 def _defaulting(path: Path, template: Template) -> Step:
     def step(draft: Draft) -> None:
         if draft.find(path) in (MISSING, None):
-            draft.write(path, template.fill(draft))
+            draft.add(path, template.fill(draft))
 
     return step
 
 
 def _computing(path: Path, expression: Expression) -> Step:
-    return lambda draft: draft.write(path, expression.value(draft))
+    return lambda draft: draft.add(path, expression.value(draft))
 
 
 def _hashing(path: Path, hashing: Hashing) -> Step:
@@ -320,7 +350,7 @@ def _hashing(path: Path, hashing: Hashing) -> Step:
 
         draft.change(path, hashed)
         if failed:
-            raise Unusable(f"a {failed[0]} has no hash; it is taken away")
+            raise TakenAway(f"a {failed[0]} has no hash; it is taken away")
 
     return step
 
@@ -330,6 +360,9 @@ def _keeping(holder: Path, names: frozenset[str]) -> Step:
         value = draft.find(holder)
         if type(value) is dict and not value.keys() <= names:
             draft.write(holder, {key: each for key, each in value.items() if key in names})
+        elif type(value) is not dict and value not in (MISSING, None):
+            draft.remove(holder)
+            raise TakenAway(f"a {type(value).__name__} has no fields; it is taken away")
 
     return step
 
