@@ -122,7 +122,9 @@ class GuardedTransport:
                 addresses = list(dict.fromkeys(await self._resolve(host)))
         except TimeoutError as error:
             raise TransportError(f"no address for {host} within {timeout_s:g} s", sent=False) from error
-        except (OSError, UnicodeError) as error:
+        except UnicodeError as error:
+            raise Unsendable(f"refused: {host} is not a valid name: {error}") from error
+        except OSError as error:
             raise TransportError(f"no address for {host}: {error}", sent=False) from error
         if not addresses:
             raise TransportError(f"no address for {host}", sent=False)

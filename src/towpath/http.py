@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .clock import Clock
 
 BODY_LIMIT_BYTES = 64 * 1024
+"""What an exchange keeps of a body, and what is read of an answer that says little beyond its status."""
+READ_LIMIT_BYTES = 1024 * 1024
+"""What is read of the answer to a GET, unless the caller names another limit."""
+LARGEST_READ_BYTES = 8 * 1024 * 1024
 REASON_LIMIT = 500  # characters of an answer that become part of a reason
 JSON_TYPE = "application/json"
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]").search
@@ -28,23 +32,27 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Request(Struct, frozen=True):
-    """One outgoing request; header names are lower case."""
+    """One outgoing request; header names are lower case. At most `limit_bytes` of the answer are read."""
 
     method: str
     url: str
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    limit_bytes: int = READ_LIMIT_BYTES
 
 
 class Reply(Struct, frozen=True):
-    """One answer. Header names are lower case; `body` is at most 64 KiB of it."""
+    """One answer. Header names are lower case; `cut` says that `body` is its start, up to the limit."""
 
     status: int
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    cut: bool = False
 
     def json(self) -> Any:
-        """Decode the body; None when it is not JSON."""
+        """Decode the body; None when it is not JSON, or cut (a number's start would read as a number)."""
+        if self.cut:
+            return None
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -70,11 +78,23 @@ class Unsendable(TransportError):
         super().__init__(reason, sent=False)
 
 
+class Untrusted(TransportError):
+    """The other side could not prove by its certificate that it is who the URL names. Not sent."""
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"the TLS certificate of {host} cannot be trusted: {reason}. Nothing was sent. Correct the name "
+            "in the URL; have the certificate renewed; or, where its issuer is your own, let SSL_CERT_FILE "
+            "name a file with its root certificate and start again",
+            sent=False,
+        )
+
+
 class Transport(Protocol):
-    """What carries a request: pyreqwest, aiohttp, or a fake."""
+    """What carries a request: `Http1Transport` as a rule, pyreqwest or aiohttp in its place, or a fake."""
 
     async def send(self, request: Request, *, timeout_s: float) -> Reply:
-        """One exchange within a total deadline, body cut at the limit. Raises `TransportError`."""
+        """One exchange within a total deadline, body cut at the request's limit. Raises `TransportError`."""
         ...
 
     async def close(self) -> None:
@@ -177,13 +197,17 @@ class Http:
         headers: Mapping[str, str] | None = None,
         allow: Collection[int] = (),
         bucket: str = "",
+        limit_bytes: int | None = None,
     ) -> Reply:
         """One request; a 2xx or an allowed status is returned, anything else raises `Undelivered`.
 
         Waits for the bucket's allowance first. Raises `Stopping`, before anything is sent, during a graceful
-        stop.
+        stop. Of an answer, `limit_bytes` (at most 8 MiB) are read: 1 MiB by default for a GET and 64 KiB for
+        what writes, as the answers of all calls in flight are in memory at once. `Reply.cut` says that there
+        was more. A GET or HEAD, and what carries an `idempotency-key` or `webhook-id`, may be sent a second
+        time where the connection kept from an earlier request ends without a byte of an answer.
         """
-        request = self._request(method, url, json, body, headers)
+        request = self._request(method, url, json, body, headers, limit_bytes)
         throttle = self.throttles.get(bucket)
         if throttle is not None:
             await self._allowance(throttle)
@@ -222,7 +246,13 @@ class Http:
         return Undelivered(said, self._exchange(request, reply))
 
     def _request(
-        self, method: str, url: str, json: Any, body: bytes | None, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        url: str,
+        json: Any,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        limit_bytes: int | None = None,
     ) -> Request:
         """Put the request together; later headers win. Raises `Undelivered` (rejected) when malformed."""
         combined = self._common
@@ -233,7 +263,7 @@ class Http:
                 combined = {"content-type": JSON_TYPE, **combined}
         if headers:
             combined = {**combined, **_lowered(headers)}
-        request = Request(method, url, combined, body)
+        request = Request(method, url, combined, body, _read_limit(method, limit_bytes))
         if (fault := _malformed(request)) is not None:
             raise Undelivered(Rejected(f"not sent: {fault}"), self._exchange(request))
         return request
@@ -280,7 +310,7 @@ class Http:
             redact_url(request.url, secrets),
             _shown(request.body, secrets),
             reply.status if reply else 0,
-            _shown(reply.body, secrets) if reply else "",
+            _shown(reply.body, secrets, cut=reply.cut) if reply else "",
         )
 
     def _secrets(self, request: Request) -> set[str]:
@@ -353,10 +383,20 @@ def _malformed(request: Request) -> str | None:
     return None
 
 
-def _shown(body: bytes, secrets: Collection[str]) -> str:
+def _read_limit(method: str, asked_bytes: int | None) -> int:
+    """How much of an answer is read. Raises `ValueError` for what no request may ask."""
+    if asked_bytes is None:
+        return READ_LIMIT_BYTES if method == "GET" else BODY_LIMIT_BYTES
+    if not 0 < asked_bytes <= LARGEST_READ_BYTES:
+        raise ValueError(f"limit_bytes is {asked_bytes}: it has to be between 1 and {LARGEST_READ_BYTES}")
+    return asked_bytes
+
+
+def _shown(body: bytes, secrets: Collection[str], *, cut: bool = False) -> str:
     """Show a body as redacted text of at most 64 KiB; a secret cut in two at the end goes as well."""
-    text = redact(body.decode("utf-8", "replace"), secrets)
-    if len(body) < BODY_LIMIT_BYTES:
+    tail = 4 * max((len(secret) for secret in secrets), default=0)
+    text = redact(body[: BODY_LIMIT_BYTES + tail].decode("utf-8", "replace"), secrets)
+    if len(body) < BODY_LIMIT_BYTES and not cut:
         return text
-    tail = max((len(secret) for secret in secrets), default=0)
-    return text.encode()[: BODY_LIMIT_BYTES - 4 * tail].decode("utf-8", "ignore")
+    kept = text.encode()
+    return kept[: max(0, min(len(kept) - tail, BODY_LIMIT_BYTES))].decode("utf-8", "ignore")

@@ -7,11 +7,11 @@ from typing import cast
 
 import httptools
 
-from .http import BODY_LIMIT_BYTES, Reply, Request, TransportError, Unsendable
+from .http import Reply, Request, TransportError, Unsendable
 from .url import Target
 
-ANSWER_LIMIT_BYTES = 1024 * 1024
-"""All bytes of one answer: a head, chunk sizes or trailers without end are not read for ever either."""
+FRAMING_LIMIT_BYTES = 1024 * 1024
+"""What an answer may have besides its body: a head, chunk sizes or trailers without end are not read on."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
@@ -33,32 +33,45 @@ def encode(request: Request, target: Target) -> bytes:
         raise Unsendable("not a request: a header with characters that HTTP does not allow") from None
 
 
+class Unanswered(TransportError):
+    """The connection ended before a byte of the answer; a kept one was perhaps closed before it was asked."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, one request at a time; `reusable` says whether another may follow."""
 
     def __init__(self) -> None:
         self.reusable = False
-        self.idle_since_s = 0.0
+        self.idle_until_s = 0.0
         self.lost = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
         self._transport: asyncio.Transport
 
-    def ask(self, request: bytes, *, bodyless: bool) -> asyncio.Future[Reply]:
+    @property
+    def stands(self) -> bool:
+        """Whether it can still be written to; it may be closing before `connection_lost` says so."""
+        return not self.lost.done() and not self._transport.is_closing()
+
+    def ask(self, request: bytes, *, bodyless: bool, limit_bytes: int) -> asyncio.Future[Reply]:
         """Send a request; the future ends with the answer, or with `TransportError`."""
         self.reusable = False
         self._bodyless = bodyless
+        self._limit_bytes = limit_bytes
         self._headers: dict[str, str] = {}
         self._body = bytearray()
         self._received = 0
         self._headed = False
         self._answer = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        if self.stands:
+            self._write(request)
+        else:
+            self._fail(Unanswered("the connection ended before the request", sent=False))
         return self._answer
 
     def expire(self, timeout_s: float) -> None:
         """The deadline has passed."""
-        self._fail(f"no complete answer within {timeout_s:g} s")
+        self._fail(TransportError(f"no complete answer within {timeout_s:g} s", sent=True))
 
     def drop(self) -> None:
         """Close at once; a request under way ends with `TransportError`."""
@@ -80,8 +93,8 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(f"not an HTTP answer: {error}")
-        if self._received > ANSWER_LIMIT_BYTES:
+            self._fail(TransportError(f"not an HTTP answer: {error}", sent=True))
+        if self._received > self._limit_bytes + FRAMING_LIMIT_BYTES:
             self._overrun()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -91,7 +104,7 @@ class Connection(asyncio.Protocol):
             if error is None and self._headed and self._ends_with_connection:
                 self._finish(reusable=False)
             else:
-                self._fail(f"the connection ended before the answer: {error or 'closed by the other side'}")
+                self._fail(self._broken(error))
         if not self.lost.done():
             self.lost.set_result(None)
         del self._parser  # it refers back to here, and both would stay until the collector comes
@@ -121,10 +134,10 @@ class Connection(asyncio.Protocol):
         """Keep a piece of the body, up to the limit."""
         if self._pending is None:
             return  # what comes after the limit in the same read
-        room = BODY_LIMIT_BYTES - len(self._body)
+        room = self._limit_bytes - len(self._body)
         self._body += piece[:room]
         if len(piece) > room:
-            self._finish(reusable=False)
+            self._finish(reusable=False, cut=True)
 
     def on_message_complete(self) -> None:
         """The answer is read."""
@@ -142,23 +155,34 @@ class Connection(asyncio.Protocol):
     def _ends_with_connection(self) -> bool:
         return not _FRAMING & self._headers.keys()
 
-    def _finish(self, *, reusable: bool) -> None:
+    def _finish(self, *, reusable: bool, cut: bool = False) -> None:
         if (answer := self._pending) is None:
             return
         body = bytes(self._body)
         self._body = bytearray()
-        answer.set_result(Reply(self._parser.get_status_code(), self._headers, body))
+        answer.set_result(Reply(self._parser.get_status_code(), self._headers, body, cut))
         self.reusable = reusable and not self._transport.get_write_buffer_size()
         if not self.reusable:
             self.drop()
 
     def _overrun(self) -> None:
         if self._headed:
-            self._finish(reusable=False)
+            self._finish(reusable=False, cut=True)
         else:
-            self._fail("the head of the answer does not end")
+            self._fail(TransportError("the head of the answer does not end", sent=True))
 
-    def _fail(self, reason: str) -> None:
+    def _write(self, request: bytes) -> None:
+        try:
+            self._transport.write(request)
+        except RuntimeError as error:  # how uvloop says that its side is closed
+            self._fail(Unanswered(f"the connection ended before the request: {error}", sent=False))
+
+    def _broken(self, error: Exception | None) -> TransportError:
+        kind = TransportError if self._received else Unanswered
+        cause = error or "closed by the other side"
+        return kind(f"the connection ended before the answer: {cause}", sent=True)
+
+    def _fail(self, error: TransportError) -> None:
         if (answer := self._pending) is not None:
-            answer.set_exception(TransportError(reason, sent=True))
+            answer.set_exception(error)
         self.drop()

@@ -10,7 +10,8 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, PyreqwestError
 from pyreqwest.response import Response
 
-from .http import BODY_LIMIT_BYTES, Reply, Request, TransportError, Unsendable
+from .http import Reply, Request, TransportError, Unsendable, Untrusted
+from .url import read_url
 
 if TYPE_CHECKING:
     from .guard import Pin
@@ -19,13 +20,14 @@ IDLE_CONNECTIONS_PER_HOST = 128
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # hyper names its error kinds in the causes; this one alone says that no byte of the request left.
 _NOT_CONNECTED = "client error (Connect)"
+_UNTRUSTED = "invalid peer certificate: "  # rustls
 
 
 class PyreqwestTransport:
     """Requests over pyreqwest (reqwest, hyper, rustls): HTTP/1.1 with keep-alive, TLS ≥ 1.2.
 
-    No redirects, no proxy from the environment, no decompression, at most 64 KiB of an answer. `pin` fixes
-    the address of a host; `root_certificate` (PEM) is trusted besides the system's.
+    No redirects, no proxy from the environment, no decompression. `pin` fixes the address of a host;
+    `root_certificate` (PEM) is trusted besides the system's.
     """
 
     def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
@@ -33,6 +35,7 @@ class PyreqwestTransport:
 
     async def send(self, request: Request, *, timeout_s: float) -> Reply:
         """Do one exchange within a total deadline. Raises `TransportError`, `Unsendable` for a bad URL."""
+        target = read_url(request.url)
         try:
             builder = self._client.request(request.method, request.url).headers(request.headers)
             if request.body:
@@ -44,11 +47,12 @@ class PyreqwestTransport:
             raise Unsendable(f"not a request: {_causes(error)}") from error
         try:
             async with prepared as response:
-                return Reply(response.status, _headers(response), await _body(response))
+                body, cut = await _body(response, request.limit_bytes)
+                return Reply(response.status, _headers(response), body, cut)
         except BuilderError as error:
             raise Unsendable(f"not a request: {_causes(error)}") from error
         except PyreqwestError as error:
-            raise _failure(error, timeout_s) from error
+            raise _failure(error, timeout_s, target.origin.host) from error
 
     async def close(self) -> None:
         """Close idle connections; requests under way end with `TransportError`."""
@@ -68,14 +72,11 @@ def _client(pin: Pin | None, root_certificate: bytes | None) -> Client:
     return builder.build()
 
 
-async def _body(response: Response) -> bytes:
-    """At most the limit; leaving the response before its end drops the connection."""
-    read = response.body_reader.read
-    first = await read(BODY_LIMIT_BYTES)
-    if first is None:
-        return b""
+async def _body(response: Response, limit_bytes: int) -> tuple[bytes, bool]:
+    """At most the limit, and whether there is more; leaving the response early drops the connection."""
     # `read` fills the amount unless the body ends, so a shorter piece is the whole body.
-    return bytes(first[:BODY_LIMIT_BYTES])
+    first = await response.body_reader.read(limit_bytes + 1) or b""
+    return bytes(first[:limit_bytes]), len(first) > limit_bytes
 
 
 def _headers(response: Response) -> dict[str, str]:
@@ -103,10 +104,13 @@ def _causes(error: Exception) -> str:
     return str(causes[-1]["message"])
 
 
-def _failure(error: PyreqwestError, timeout_s: float) -> TransportError:
+def _failure(error: PyreqwestError, timeout_s: float, host: str) -> TransportError:
     details: Mapping[str, Any] = getattr(error, "details", None) or {}
     messages = [cause["message"] for cause in details.get("causes") or ()]
     sent = _NOT_CONNECTED not in messages
     if isinstance(error, TimeoutError):
         return TransportError(f"no complete answer within {timeout_s:g} s", sent=sent)
-    return TransportError(f"{error.message}: {_causes(error)}", sent=sent)
+    cause = _causes(error)
+    if cause.startswith(_UNTRUSTED):
+        return Untrusted(host, cause.removeprefix(_UNTRUSTED))
+    return TransportError(f"{error.message}: {cause}", sent=sent)

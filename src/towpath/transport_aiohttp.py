@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from .http import BODY_LIMIT_BYTES, Reply, Request, TransportError, Unsendable
+from .http import Reply, Request, TransportError, Unsendable, Untrusted
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class AiohttpTransport:
     """Requests over aiohttp: HTTP/1.1 with keep-alive, TLS ≥ 1.2; for when pyreqwest is in the way.
 
-    No redirects, no proxy from the environment, no decompression, at most 64 KiB of an answer. `pin` fixes
-    the address of a host; `root_certificate` (PEM) is trusted besides the system's.
+    No redirects, no proxy from the environment, no decompression. `pin` fixes the address of a host;
+    `root_certificate` (PEM) is trusted besides the system's.
     """
 
     def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
@@ -41,6 +41,8 @@ class AiohttpTransport:
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._exchange(request, progress)
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Untrusted(error.host, str(error.certificate_error)) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError) as error:
             raise Unsendable(f"not a request: {error}") from error
         except TimeoutError as error:
@@ -65,8 +67,8 @@ class AiohttpTransport:
             trace_request_ctx=progress,
         )
         async with context as response:
-            body = await _body(response.content)
-            return Reply(response.status, _first_values(response.headers), body)
+            body, cut = await _body(response.content, request.limit_bytes)
+            return Reply(response.status, _first_values(response.headers), body, cut)
 
     def _open(self) -> aiohttp.ClientSession:
         resolver = None if self._pin is None else _PinnedResolver(self._pin)
@@ -119,15 +121,12 @@ def _tracing() -> aiohttp.TraceConfig:
     return config
 
 
-async def _body(content: aiohttp.StreamReader) -> bytes:
-    """At most the limit; leaving the response before its end drops the connection."""
+async def _body(content: aiohttp.StreamReader, limit_bytes: int) -> tuple[bytes, bool]:
+    """At most the limit, and whether there is more; leaving the response early drops the connection."""
     kept = bytearray()
-    while len(kept) < BODY_LIMIT_BYTES:
-        piece = await content.read(BODY_LIMIT_BYTES - len(kept))
-        if not piece:
-            break
+    while len(kept) <= limit_bytes and (piece := await content.read(limit_bytes + 1 - len(kept))):
         kept += piece
-    return bytes(kept)
+    return bytes(kept[:limit_bytes]), len(kept) > limit_bytes
 
 
 def _first_values(headers: CIMultiDictProxy[str]) -> dict[str, str]:

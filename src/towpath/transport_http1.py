@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from .http import Reply, Request, TransportError
-from .http1 import Connection, encode
+from msgspec import Struct
+
+from .http import Reply, Request, TransportError, Untrusted
+from .http1 import Connection, Unanswered, encode
 from .url import Origin, read_url
 
 if TYPE_CHECKING:
     from .guard import Pin
 
 IDLE_CONNECTIONS_PER_HOST = 128
-IDLE_S = 60.0
+IDLE_S = 4.0
+"""How long a connection is kept for where the server does not say: many servers close after 5 s (Node)."""
+LONGEST_IDLE_S = 60.0
+CLOSING_S = 1.0
+"""How much earlier than the server said a connection is given up: a request takes time to arrive."""
 HEAD_START_S = 0.25
 """How long one address of a name is tried before the next one is tried beside it (RFC 8305)."""
+CLOSED = "the client was closed meanwhile"
+_READING = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_MARKS = frozenset({"idempotency-key", "x-idempotency-key", "webhook-id"})
+_KEPT_S = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})").search
 
 
 class Http1Transport:
@@ -29,8 +40,9 @@ class Http1Transport:
 
     On the loop's own thread, because a client with threads of its own passes the interpreter's lock back and
     forth at each request; see `bench/deliver.py`. No redirects, no proxy from the environment, no
-    decompression, no cookies, at most 64 KiB of an answer. `pin` fixes the address of a host;
-    `root_certificate` (PEM) is trusted besides the system's.
+    decompression, no cookies. `pin` fixes the address of a host; `root_certificate` (PEM) is trusted besides
+    the system's. A kept connection that ends before a byte of the answer is replaced once, where the request
+    did not leave or can be repeated (see `is_repeatable`).
     """
 
     def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
@@ -38,6 +50,7 @@ class Http1Transport:
         self._root_certificate = root_certificate
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: set[Connection] = set()
+        self._connecting: set[asyncio.Task[Connection]] = set()
         self._looking_up: dict[Origin, asyncio.Task[Sequence[str]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -46,70 +59,104 @@ class Http1Transport:
         """Do one exchange within a total deadline. Raises `TransportError`, `Unsendable` for a bad URL."""
         target = read_url(request.url)
         message = encode(request, target)
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + timeout_s
-        connection = self._waiting(target.origin) or await self._connected(target.origin, timeout_s)
-        answer = connection.ask(message, bodyless=request.method == "HEAD")
-        timer = loop.call_at(deadline_s, connection.expire, timeout_s)
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        asked = _Asked(target.origin, request, message, timeout_s, deadline_s)
+        if (kept := self._waiting(target.origin)) is None:
+            return await self._exchange(asked, await self._connected(asked))
         try:
-            return await answer
-        finally:
-            timer.cancel()
-            self._release(target.origin, connection)
+            return await self._exchange(asked, kept)
+        except Unanswered as error:
+            if self._closed or (error.sent and not is_repeatable(request)):
+                raise
+            return await self._again(asked, sent=error.sent)
 
     async def close(self) -> None:
-        """Close all connections; requests under way end with `TransportError`."""
+        """Close all connections, those being made too; requests under way end with `TransportError`."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
+        for task in (connecting := [*self._connecting]):
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
         open_ = [*self._open]
         for connection in open_:
             connection.drop()
         await asyncio.gather(*[connection.lost for connection in open_])
 
+    # -- one exchange ----------------------------------------------------------------------------------
+
+    async def _exchange(self, asked: _Asked, connection: Connection) -> Reply:
+        request = asked.request
+        answer = connection.ask(
+            asked.message, bodyless=request.method == "HEAD", limit_bytes=request.limit_bytes
+        )
+        timer = asyncio.get_running_loop().call_at(asked.deadline_s, connection.expire, asked.timeout_s)
+        try:
+            reply = await answer
+        except BaseException:
+            connection.drop()
+            raise
+        finally:
+            timer.cancel()
+        self._keep(asked.origin, connection, idle_s(reply.headers))
+        return reply
+
+    async def _again(self, asked: _Asked, *, sent: bool) -> Reply:
+        """Once more, on a connection of its own. `sent` says whether the first time may have arrived."""
+        try:
+            return await self._exchange(asked, await self._connected(asked))
+        except TransportError as error:
+            error.sent = error.sent or sent
+            raise
+
     # -- keeping connections ---------------------------------------------------------------------------
 
     def _waiting(self, origin: Origin) -> Connection | None:
         """A connection that waits for work, the one used last; None when there is none."""
-        idle = self._idle.get(origin)
+        idle, now_s = self._idle.get(origin), asyncio.get_running_loop().time()
         while idle:
             connection = idle.pop()
-            if connection.reusable:
+            if connection.reusable and connection.stands and now_s < connection.idle_until_s:
                 return connection
+            connection.drop()
         return None
 
-    def _release(self, origin: Origin, connection: Connection) -> None:
-        idle = self._idle.setdefault(origin, deque())
+    def _keep(self, origin: Origin, connection: Connection, for_s: float) -> None:
+        """Let a connection wait for the next request, where there may be one."""
+        idle = self._idle.get(origin, ())
         if not connection.reusable or self._closed or len(idle) >= IDLE_CONNECTIONS_PER_HOST:
             connection.drop()
             return
         loop = asyncio.get_running_loop()
-        connection.idle_since_s = loop.time()
-        idle.append(connection)
+        connection.idle_until_s = loop.time() + for_s
+        self._idle.setdefault(origin, deque()).append(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(IDLE_S, self._sweep)
 
     def _sweep(self) -> None:
         """Close what has not been used for long."""
         loop = asyncio.get_running_loop()
-        before_s = loop.time() - IDLE_S
+        now_s = loop.time()
         for idle in self._idle.values():
-            while idle and (not idle[0].reusable or idle[0].idle_since_s <= before_s):
+            while idle and (not idle[0].reusable or idle[0].idle_until_s <= now_s):
                 idle.popleft().drop()
         self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
         self._sweeper = loop.call_later(IDLE_S / 2, self._sweep) if self._idle else None
 
     # -- making connections ----------------------------------------------------------------------------
 
-    async def _connected(self, origin: Origin, timeout_s: float) -> Connection:
+    async def _connected(self, asked: _Asked) -> Connection:
+        origin = asked.origin
         if self._closed:
             raise TransportError("the client is closed", sent=False)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout_at(asked.deadline_s):
                 return await self._race(origin, await self._addresses(origin))
         except TimeoutError as error:
-            raise TransportError(f"no connection within {timeout_s:g} s", sent=False) from error
-        except (OSError, UnicodeError) as error:
+            raise TransportError(f"no connection within {asked.timeout_s:g} s", sent=False) from error
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(origin.host, error.verify_message) from error
+        except OSError as error:
             raise TransportError(f"no connection: {type(error).__name__}: {error}", sent=False) from error
 
     async def _addresses(self, origin: Origin) -> Sequence[str]:
@@ -146,12 +193,12 @@ class Http1Transport:
         try:
             while waiting or running:
                 if waiting:
-                    running.add(asyncio.create_task(self._connect(origin, waiting.popleft())))
+                    running.add(self._begin(origin, waiting.popleft()))
                 head_start_s = HEAD_START_S if waiting else None
                 await asyncio.wait(running, timeout=head_start_s, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     running.discard(task)
-                    if (error := task.exception()) is None:
+                    if (error := _failure(task)) is None:
                         return task.result()
                     failure = error
             raise failure
@@ -160,18 +207,53 @@ class Http1Transport:
                 task.add_done_callback(_drop)
                 task.cancel()
 
+    def _begin(self, origin: Origin, address: str) -> asyncio.Task[Connection]:
+        if self._closed:
+            raise OSError(CLOSED)
+        task = asyncio.create_task(self._connect(origin, address))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return task
+
     async def _connect(self, origin: Origin, address: str) -> Connection:
         context = _tls(self._root_certificate) if origin.tls else None
         name = origin.host if origin.tls else None
         _, connection = await asyncio.get_running_loop().create_connection(
             Connection, address, origin.port, ssl=context, server_hostname=name
         )
-        if self._closed:
-            connection.drop()
-            raise OSError("the client was closed meanwhile")
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
         return connection
+
+
+class _Asked(Struct, frozen=True):
+    """A request on its way: its bytes, its deadline by the loop's clock, and how long that was from now."""
+
+    origin: Origin
+    request: Request
+    message: bytes
+    timeout_s: float
+    deadline_s: float
+
+
+def is_repeatable(request: Request) -> bool:
+    """Whether it may arrive twice: it reads, or a mark lets the receiver tell (as Go's client has it).
+
+    The marks are `idempotency-key`, `x-idempotency-key`, and `webhook-id` of Standard Webhooks.
+    """
+    return request.method in _READING or not _MARKS.isdisjoint(request.headers)
+
+
+def idle_s(headers: Mapping[str, str]) -> float:
+    """How long the connection may wait for the next request, by `keep-alive: timeout=…` of the server."""
+    said = headers.get("keep-alive")
+    if said is None or (found := _KEPT_S(said)) is None:
+        return IDLE_S
+    return min(float(found[1]) - CLOSING_S, LONGEST_IDLE_S)
+
+
+def _failure(task: asyncio.Task[Connection]) -> BaseException | None:
+    return OSError(CLOSED) if task.cancelled() else task.exception()
 
 
 def _drop(loser: asyncio.Task[Connection]) -> None:

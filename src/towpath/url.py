@@ -31,7 +31,7 @@ class Target(Struct, frozen=True):
 
 @lru_cache(256)
 def read_url(text: str) -> Target:
-    """Read a URL. Raises `Unsendable` for what is none, or neither http nor https."""
+    """Read a URL. Raises `Unsendable` for what is none, neither http nor https, or without a valid host."""
     try:
         url = Url(text)
     except ValueError as error:
@@ -39,11 +39,20 @@ def read_url(text: str) -> Target:
     host, port = url.host_str, url.port_or_known_default
     if url.scheme not in ("http", "https") or not host or not port:
         raise Unsendable("not a request: only http and https URLs can be called")
+    _refuse_name(host)
     headers = {"host": host if url.port is None else f"{host}:{port}", "accept": "*/*"}
     if url.username or url.password:
         headers["authorization"] = _basic(url.username, url.password or "")
     path = url.path if url.query_string is None else f"{url.path}?{url.query_string}"
     return Target(Origin(url.scheme == "https", host.strip("[]"), port), path, headers)
+
+
+def _refuse_name(host: str) -> None:
+    """Refuse what no name server can be asked for: an empty label, or one of over 63 characters."""
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise Unsendable(f"not a request: {host[:80]!r} is not a valid host name") from error
 
 
 def _basic(name: str, password: str) -> str:

@@ -235,12 +235,18 @@ async def test_what_may_have_been_sent_is_not_sent_again() -> None:
 
 
 @pytest.mark.spec("D03")
-@pytest.mark.parametrize("answer", [OSError("no such name"), [], UnicodeError("label too long")])
+@pytest.mark.parametrize("answer", [OSError("no such name"), []])
 async def test_a_name_without_an_address_may_get_one_later(answer: Any) -> None:
     with pytest.raises(TransportError) as raised:
         await call("http://gone.example/", Names(answer))
     assert not isinstance(raised.value, Unsendable)
     assert not raised.value.sent
+
+
+@pytest.mark.spec("D03")
+async def test_a_name_that_cannot_be_one_never_gets_an_address() -> None:
+    with pytest.raises(Unsendable, match="not a valid name"):
+        await call("http://odd.example/", Names(UnicodeError("label too long")))
 
 
 async def test_a_silent_name_server_ends_at_the_deadline() -> None:

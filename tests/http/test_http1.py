@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from towpath import transport_http1
-from towpath.http import BODY_LIMIT_BYTES, Request, TransportError, Unsendable
+from towpath.http import READ_LIMIT_BYTES, Request, TransportError, Unsendable
 from towpath.transport_http1 import Http1Transport
 
 from .wire import OK, serve
@@ -126,7 +126,7 @@ async def test_what_came_of_an_answer_without_end_is_let_go_at_once(transport: H
             assert [connection() for connection in connections] == [None], "the collector has to find it"
         finally:
             gc.enable()
-    assert len(reply.body) == BODY_LIMIT_BYTES
+    assert len(reply.body) == READ_LIMIT_BYTES
 
 
 async def test_trailers_are_no_headers(transport: Http1Transport) -> None:

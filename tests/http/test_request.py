@@ -14,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from towpath import __version__
+from towpath.destinations._kustomer_people import Customer, customer_in
 from towpath.http import (
     BODY_LIMIT_BYTES,
+    LARGEST_READ_BYTES,
+    READ_LIMIT_BYTES,
     Exchange,
     Http,
     Reply,
@@ -27,6 +30,10 @@ from towpath.http import (
 )
 from towpath.outcome import Outcome, Paused, Rejected, Retry
 from towpath.testing import FakeClock, FakeTransport
+from towpath.transport_http1 import Http1Transport
+from towpath.vendors.kustomer import KustomerApi
+
+from .wire import serve
 
 URL = "https://api.example.com/v1/things"
 TOKEN = "Bearer sk_live_0123456789"
@@ -369,6 +376,62 @@ async def test_an_exchange_keeps_at_most_the_limit_of_text() -> None:
     assert exchange is not None
     assert len(exchange.body.encode()) <= BODY_LIMIT_BYTES
     assert len(exchange.answer.encode()) <= BODY_LIMIT_BYTES
+
+
+@pytest.mark.spec("D08")
+async def test_a_secret_cut_in_two_is_not_kept_in_half_where_others_were_masked_before_it() -> None:
+    body = SECRET.encode() * 99 + b"x" * BODY_LIMIT_BYTES
+    for end in range(BODY_LIMIT_BYTES, BODY_LIMIT_BYTES + 9 * len(SECRET), len(SECRET) // 2):
+        exchange = (await refused(Reply(400, body=body[:end] + SECRET.encode()), body=b"{}")).exchange
+        assert exchange is not None
+        assert SECRET[:4] not in exchange.answer
+    cut = (await refused(Reply(400, body=b"why " + SECRET[:9].encode(), cut=True), body=b"{}")).exchange
+    assert cut is not None
+    assert SECRET[:4] not in cut.answer
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "limit"),
+    [
+        ("GET", None, READ_LIMIT_BYTES),
+        ("POST", None, BODY_LIMIT_BYTES),
+        ("PUT", None, BODY_LIMIT_BYTES),
+        ("POST", READ_LIMIT_BYTES, READ_LIMIT_BYTES),
+        ("GET", LARGEST_READ_BYTES, LARGEST_READ_BYTES),
+    ],
+)
+async def test_a_caller_says_how_much_of_an_answer_it_reads(
+    method: str, asked: int | None, limit: int
+) -> None:
+    http, network = door(Reply(200))
+    await http.request(method, URL, limit_bytes=asked)
+    assert network.requests[0].limit_bytes == limit
+
+
+@pytest.mark.parametrize("asked", [0, -1, LARGEST_READ_BYTES + 1])
+async def test_nobody_may_read_without_a_bound(asked: int) -> None:
+    http, network = door(Reply(200))
+    with pytest.raises(ValueError, match="limit_bytes"):
+        await http.request("GET", URL, limit_bytes=asked)
+    assert network.requests == []
+
+
+async def test_a_cut_answer_is_no_json_and_says_that_it_was_cut() -> None:
+    http, _ = door(Reply(200, body=b"12345", cut=True))
+    reply = await http.request("GET", URL)
+    assert (reply.json(), reply.cut, reply.text()) == (None, True, "12345")
+
+
+@pytest.mark.spec("K061")
+async def test_a_customer_of_more_than_64_kib_is_found() -> None:
+    about = {"id": "C1", "attributes": {"externalId": "u1", "custom": {"notes": "x" * 5 * BODY_LIMIT_BYTES}}}
+    found = msgspec.json.encode({"data": about})
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(found)}\r\n\r\n".encode()
+    transport = Http1Transport()
+    async with serve(head + found) as wire:
+        api = KustomerApi(Http(transport, FakeClock()), wire.url)
+        assert customer_in(await api.find_customer("email", "a@b.io")) == Customer("C1", "u1")
+        await transport.close()
 
 
 def test_odd_answers_read_as_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Both transports under one contract, against a server that misbehaves."""
+"""All transports under one contract, against a server that misbehaves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from towpath.guard import Pin
-from towpath.http import BODY_LIMIT_BYTES, Reply, Request, Transport, TransportError, Unsendable
+from towpath.http import (
+    BODY_LIMIT_BYTES,
+    LARGEST_READ_BYTES,
+    READ_LIMIT_BYTES,
+    Reply,
+    Request,
+    Transport,
+    TransportError,
+    Unsendable,
+    Untrusted,
+)
 from towpath.transport import PyreqwestTransport
 from towpath.transport_aiohttp import AiohttpTransport
 from towpath.transport_http1 import Http1Transport
@@ -102,14 +112,29 @@ async def test_cookies_are_not_kept(make: Make) -> None:
     assert "cookie" not in wire.heads[1]
 
 
-@pytest.mark.parametrize("size", [BODY_LIMIT_BYTES - 1, BODY_LIMIT_BYTES, BODY_LIMIT_BYTES + 1, 10**6])
-async def test_at_most_the_limit_of_a_body_is_kept(make: Make, size: int) -> None:
+@pytest.mark.parametrize("framing", ["content-length", "chunked"])
+@pytest.mark.parametrize("limit", [BODY_LIMIT_BYTES, READ_LIMIT_BYTES])
+@pytest.mark.parametrize("beyond", [-1, 0, 1, 10**6])
+async def test_at_most_the_limit_of_a_body_is_read(make: Make, limit: int, beyond: int, framing: str) -> None:
+    size = limit + beyond
     answer = f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n".encode() + b"x" * size
+    if framing == "chunked":
+        answer = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + b"%x\r\n" % size
+        answer += b"x" * size + b"\r\n0\r\n\r\n"
     async with serve(answer) as wire:
         transport = make()
         for _ in range(2):
-            reply = await transport.send(Request("POST", wire.url), timeout_s=LONG_S)
-            assert len(reply.body) == min(size, BODY_LIMIT_BYTES)
+            reply = await transport.send(Request("POST", wire.url, limit_bytes=limit), timeout_s=LONG_S)
+            assert (len(reply.body), reply.cut) == (min(size, limit), beyond > 0)
+
+
+async def test_the_largest_answer_that_may_be_asked_for_is_read(make: Make) -> None:
+    json = b'"' + b"x" * (LARGEST_READ_BYTES - 2) + b'"'
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(json)}\r\n\r\n".encode()
+    async with serve(head + json) as wire:
+        request = Request("GET", wire.url, limit_bytes=LARGEST_READ_BYTES)
+        reply = await make().send(request, timeout_s=LONG_S)
+    assert (reply.cut, len(reply.json())) == (False, LARGEST_READ_BYTES - 2)
 
 
 async def test_an_endless_body_is_dropped_at_the_limit(make: Make) -> None:
@@ -122,7 +147,7 @@ async def test_an_endless_body_is_dropped_at_the_limit(make: Make) -> None:
     async with serve(endless) as wire:
         reply = await make().send(Request("POST", wire.url), timeout_s=LONG_S)
         await asyncio.wait_for(wire.gone.wait(), LONG_S)
-    assert len(reply.body) == BODY_LIMIT_BYTES
+    assert (len(reply.body), reply.cut) == (READ_LIMIT_BYTES, True)
 
 
 async def test_a_body_in_pieces_is_put_together(make: Make) -> None:
@@ -144,7 +169,7 @@ async def test_a_gzip_bomb_does_not_inflate(make: Make) -> None:
     )
     async with serve(answer) as wire:
         reply = await make().send(Request("POST", wire.url), timeout_s=LONG_S)
-    assert reply.body == bomb[:BODY_LIMIT_BYTES]
+    assert reply.body == bomb
     assert reply.json() is None
     assert "accept-encoding" not in wire.heads[0]
 
@@ -212,6 +237,11 @@ async def test_what_is_no_url_can_never_be_sent(make: Make, url: str) -> None:
     assert isinstance(await fail(make(), url), Unsendable)
 
 
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", ".test"])
+async def test_what_is_no_name_can_never_be_called(make: Make, host: str) -> None:
+    assert isinstance(await fail(make(), f"http://{host}/"), Unsendable)
+
+
 async def test_a_cancelled_request_drops_its_connection(make: Make) -> None:
     async def silence(writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
@@ -239,8 +269,13 @@ async def test_tls_is_verified_against_the_name(make: Make, tmp_path: Path) -> N
         url = wire.url.replace("127.0.0.1", "towpath.test")
         trusting = make(pin=pin, root_certificate=root)
         assert (await trusting.send(Request("POST", url), timeout_s=LONG_S)).status == 200
-        assert not (await fail(make(pin=pin), url)).sent
-        assert not (await fail(make(pin=other, root_certificate=root), url.replace("towpath", "other"))).sent
+        strange = await fail(make(pin=pin), url)
+        wrong = await fail(make(pin=other, root_certificate=root), url.replace("towpath", "other"))
+    for error, host in ((strange, "towpath.test"), (wrong, "other.test")):
+        assert isinstance(error, Untrusted), error
+        assert not error.sent
+        assert f"certificate of {host} cannot be trusted" in str(error)
+        assert "SSL_CERT_FILE" in str(error)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
