@@ -14,7 +14,7 @@ from towpath.destination import Settings
 from towpath.errors import TowpathError
 from towpath.http import Undelivered
 from towpath.jobs import GiveUp, Job, NoSettings, Progress, Run, Schedule, Snooze
-from towpath.jobs.execution import LEASE_S
+from towpath.jobs.execution import END_ALONE_S, LEASE_S
 from towpath.jobs.job import RETRIES_S
 from towpath.jobs.run import LINES_MAX
 from towpath.jobs.runner import AT_ONCE, Jobs, Unknown
@@ -288,19 +288,64 @@ async def test_a_holder_that_cannot_renew_stops_in_time(
         finally:
             ended.append(time.now())
 
-    async with runner(tmp_path, Once(wait), time=time) as jobs:
+    async with runner(tmp_path, Once(wait), alone=False, time=time) as jobs:
         row = await jobs.launch("once")
         await asyncio.sleep(15)
         lease_until = (await jobs.find(row.id)).lease_until
-
-        def broken(*_: Any) -> None:
-            raise OSError("disk")
-
-        monkeypatch.setattr(jobs._store, "beat", broken)
+        refuse(monkeypatch, jobs, "beat", "end")
         await asyncio.sleep(LEASE_S + 5)
         assert [at < lease_until for at in ended] == [True]
         monkeypatch.undo()
+        await asyncio.sleep(5)  # it gives the run back by itself, and that is no failure of the job
+        again = await jobs.find(row.id)
+        assert (again.state, again.attempt, again.failures) == ("running", 2, 0)
         await jobs.cancel(row.id)
+
+
+@virtual
+async def test_alone_it_works_on_however_long_the_disk_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    async def count(run: Run[NoSettings]) -> None:
+        for step in range(30):
+            run.check()
+            steps.append(step)
+            run.progress(step)
+            await run.clock.sleep(10)
+
+    async with runner(tmp_path, Once(count)) as jobs:
+        row = await jobs.launch("once")
+        await asyncio.sleep(5)
+        refuse(monkeypatch, jobs, "beat", "end")
+        await asyncio.sleep(500)  # through the lease, and through the job's end after 300 s
+        assert (await jobs.find(row.id)).state == "running"
+        monkeypatch.undo()
+        ended = await reached(jobs, row.id, "succeeded")
+        assert (steps, ended.attempt, ended.failures) == (list(range(30)), 1, 0)
+
+
+@virtual
+async def test_a_run_whose_end_can_never_be_written_fails_some_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runner(tmp_path, Once(lambda _: None)) as jobs:
+        refuse(monkeypatch, jobs, "end")
+        row = await jobs.launch("once")
+        await asyncio.sleep((len(RETRIES_S) + 2) * (END_ALONE_S + LEASE_S + 10))
+        monkeypatch.undo()
+        assert "its process ended" in (await reached(jobs, row.id, "failed")).error
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, jobs: Jobs, *writes: str) -> None:
+    """Let these writes fail as on a full disk."""
+
+    def broken(*_: Any) -> None:
+        raise OSError("disk")
+
+    for write in writes:
+        monkeypatch.setattr(jobs._store, write, broken)
 
 
 @virtual
@@ -480,6 +525,21 @@ async def test_work_in_a_process_that_has_not_started(tmp_path: Path) -> None:
     assert (await jobs.work(row.id)).state == "succeeded"  # nothing is left to do
     assert walk.seen == [0, 1]
     state.close()
+
+
+@virtual
+async def test_a_job_that_cannot_be_made_holds_up_no_other(tmp_path: Path) -> None:
+    class Broken(Walk):
+        def key(self, settings: Pages) -> str | None:
+            raise RuntimeError("no key")
+
+    walk = Walk("walk")
+    async with runner(tmp_path, poll_s=300) as jobs:
+        await jobs.register(Broken("a-broken-one"), Schedule(every_s=600))
+        await jobs.register(walk, Schedule(every_s=600))
+        await asyncio.sleep(1300)
+        assert walk.seen == [0, 1, 2, 3, 4] * 2
+        assert await jobs.runs("a-broken-one") == []
 
 
 @virtual

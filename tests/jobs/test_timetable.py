@@ -158,6 +158,19 @@ def test_two_processes_make_one_run(night: Table) -> None:
     assert len(night.state.jobs.runs()) == 1
 
 
+def test_a_job_that_cannot_be_made_holds_up_no_other(night: Table) -> None:
+    night.timetable.plan("a-broken-one", NIGHTLY)
+
+    def make(job: str) -> NewRun:
+        if job == "a-broken-one":
+            raise RuntimeError("no key")
+        return NewRun(job, job, "{}", "schedule", night.wall.at)
+
+    night.wall.set("2026-10-24T01:17:00")
+    assert night.timetable.tick(make) == stamp("2026-10-25T02:17:00")
+    assert [row.job for row in night.state.jobs.runs()] == ["job"]
+
+
 def test_a_schedule_that_comes_while_the_last_run_lives_makes_none(night: Table) -> None:
     assert night.state.jobs.add(NewRun("job", "job", "{}", "hand", night.wall.at - 5)) is not None
     night.wall.set("2026-10-24T01:17:00")

@@ -1,4 +1,4 @@
-"""Routes of jobs: list, show, start, cancel, their schedules, and what their runs say."""
+"""Routes of jobs: list, show, start, cancel, retry, their schedules, and what their runs say."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class JobRoutes:
             ("GET", "/runs", self.runs),
             ("GET", "/runs/{id:int}", self.show),
             ("POST", "/runs/{id:int}/cancel", self.cancel),
+            ("POST", "/runs/{id:int}/retry", self.retry),
             ("GET", "/runs/{id:int}/logs", self.logs),
         ]
         return [(way, path, _found(answer)) for way, path, answer in named]
@@ -90,6 +91,11 @@ class JobRoutes:
     async def cancel(self, request: Request) -> Any:
         """End a run."""
         return self._shown(await self._app.jobs.cancel(request.path_params["id"]))
+
+    async def retry(self, request: Request) -> Any:
+        """Go on from where a run that failed or was cancelled ended."""
+        row = await self._app.jobs.retry(request.path_params["id"])
+        return {**self._shown(row), "started": self._app.delivering}
 
     async def logs(self, request: Request) -> Any:
         """Show what a run said after a line, and its state, to ask again from there."""

@@ -1,4 +1,4 @@
-"""Commands about jobs: list, show, run, cancel, pause, resume, logs."""
+"""Commands about jobs: list, show, run, retry, cancel, pause, resume, logs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import asyncio
 import json as jsonlib
 import logging
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -18,6 +19,10 @@ from .following import FINAL, Following, exit_code, measured, outcome
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption
 from .output import OK, Unreachable, WrongUse, say, show_fields, show_json, show_rows
 
+if TYPE_CHECKING:
+    from ..jobs.runner import Jobs
+    from ..state.jobs import JobRow
+
 jobs = typer.Typer(
     no_args_is_help=True, help="Long and scheduled work: what runs, what it did, when it comes."
 )
@@ -26,6 +31,15 @@ POLL_S = 0.25
 NO_SERVER = "E5021"
 COLUMNS = ["job", "schedule", "paused", "next_at", "at_work", "last"]
 RUN_COLUMNS = ["run", "state", "cause", "attempt", "progress", "started_at", "ended_at", "error"]
+
+
+class Start(NamedTuple):
+    """How a run comes to be: what the server is asked, and the same in this process."""
+
+    where: str
+    body: Mapping[str, Any]
+    here: Callable[[Jobs], Awaitable[JobRow]]
+
 
 JobName = Annotated[str, typer.Argument(help="The job's name.")]
 JobOrRun = Annotated[str, typer.Argument(metavar="JOB_OR_RUN", help="A job's name, or a run's number.")]
@@ -94,16 +108,40 @@ def run_job(
     Example:  towpath jobs run trim --follow
     """
     given = dict(_setting(word) for word in settings or ())
+    start = Start(path("jobs", name, "run"), {"settings": given}, lambda jobs: jobs.launch(name, given))
+    _begin(config, start, follow=follow, as_json=json)
+
+
+@jobs.command("retry")
+def retry_job(
+    name: JobOrRun,
+    config: ConfigOption = DEFAULT_CONFIG,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and show how it goes on.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Go on from where a run ended that failed or was cancelled, or the newest one of a job, as a new run.
+
+    It has that run's settings and checkpoint. A run that waits for its next attempt goes on now.
+
+    Example:  towpath jobs retry 17 --follow
+    """
+    number = int(name) if name.isdecimal() else _newest(Client(config), name)
+    start = Start(path("runs", number, "retry"), {}, lambda jobs: jobs.retry(number))
+    _begin(config, start, follow=follow, as_json=json)
+
+
+def _begin(config: Path, start: Start, *, follow: bool, as_json: bool) -> None:
+    """Start a run in the server, or do it here while none runs; ends the command."""
     client = Client(config)
     try:
-        run = client.post(path("jobs", name, "run"), {"settings": given}, running=True)
+        run = client.post(start.where, start.body, running=True)
     except Unreachable as error:
         if error.code != NO_SERVER:
             raise
-        run, follow = _run_here(config, name, given, as_json=json), True
+        run, follow = _run_here(config, start, as_json=as_json), True
     else:
-        run = _follow(client, run["run"], as_json=json, lines=not json) if follow else run
-    if json:
+        run = _follow(client, run["run"], as_json=as_json, lines=not as_json) if follow else run
+    if as_json:
         show_json(run)
     elif follow:
         say(outcome(run))
@@ -200,18 +238,18 @@ def _follow(
             time.sleep(0 if found["lines"] else POLL_S)
 
 
-def _run_here(config: Path, name: str, given: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+def _run_here(config: Path, start: Start, *, as_json: bool) -> dict[str, Any]:
     """Do the work in this process, under the data directory's lock."""
     program_log.begin(logging.ERROR)
-    return asyncio.run(_work(config, name, given, as_json=as_json))
+    return asyncio.run(_work(config, start, as_json=as_json))
 
 
-async def _work(config: Path, name: str, given: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+async def _work(config: Path, start: Start, *, as_json: bool) -> dict[str, Any]:
     from ..api.jobs import line_view, run_view
     from ..app import App
 
     async with App(load_config(config), delivering=False) as app:
-        row = await app.jobs.launch(name, given)
+        row = await start.here(app.jobs)
         task = asyncio.create_task(app.jobs.work(row.id))
         after = 0
         with Following(as_json=as_json) as following:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from typing import Any
-
-_ADDRESS = re.compile(r"[^\s@\"'<>(){}\[\],;:=]+@[^\s@\"'<>(){}\[\],;:=]+")
 
 
 def without_people(_: Any, __: str, line: Any) -> Any:
@@ -18,9 +15,11 @@ def without_people(_: Any, __: str, line: Any) -> Any:
     """
     if isinstance(line.get("reason"), str):
         line["reason"] = line["reason"].partition(":")[0]
+    from ..jobs.words import without_addresses
+
     for name, value in line.items():
-        if isinstance(value, str) and "@" in value:
-            line[name] = _ADDRESS.sub("***", value)
+        if isinstance(value, str):
+            line[name] = without_addresses(value)
     return line
 
 

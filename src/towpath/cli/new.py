@@ -38,4 +38,4 @@ def destination(
     say(f"wrote {written.file}")
     say(f"wrote {written.tests}")
     say(f"test it:   python -m pytest {written.tests}    (pip install 'towpath[testing]')")
-    say(f"use it:    destinations: {{{name}: {{type: {name}, token: \"${{secret:{name}_token}}\"}}}}")
+    say(f'use it:    destinations: {{{name}: {{type: {name}, token: "${{secret:{name}_token}}"}}}}')

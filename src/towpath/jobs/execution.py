@@ -20,6 +20,7 @@ from .words import reason_of, wish_s
 
 LEASE_S = 30.0
 BEAT_S = 1.0
+END_ALONE_S = 600.0
 JITTER = 0.2
 
 Why: TypeAlias = Literal["", "cancel", "stop", "lost"]
@@ -31,7 +32,8 @@ class Execution:
     """Works on a run that this process has claimed, from `supervise` to its end.
 
     The lease is renewed while the task runs. When it cannot be renewed, the task is stopped before the lease
-    ends by this process's own monotonic clock, so that the next holder never meets it.
+    ends by this process's own monotonic clock, so that the next holder never meets it. `alone` says that
+    there can be no other holder: then the task goes on however long the disk refuses.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Execution:
         clock: Clock,
         offload: Offload,
         *,
+        alone: bool = False,
         redact: Callable[[str], str] = str,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -52,7 +55,9 @@ class Execution:
         self._store = store
         self._clock = clock
         self._offload = offload
+        self._alone = alone
         self._redact = redact
+        self._taken = False
         self._lease_s = lease_s
         self._renew_s = lease_s / 3
         self._task: asyncio.Task[None] | None = None
@@ -106,14 +111,17 @@ class Execution:
         await self.job.run(self._run)
 
     def _is_over(self) -> bool:
-        if not self.why and self._clock.monotonic() - self._renewed_s >= self._lease_s:
+        if not self.why and self._unrenewed_for(self._lease_s):
             self.why = "lost"
         return bool(self.why)
+
+    def _unrenewed_for(self, span_s: float) -> bool:
+        return not self._alone and self._clock.monotonic() - self._renewed_s >= span_s
 
     # -- the lease -------------------------------------------------------------------------------------
 
     async def _keep_alive(self) -> None:
-        while not self._lost():
+        while not self._unrenewed_for(self._lease_s - self._renew_s):
             await self._clock.sleep(min(BEAT_S, self._renew_s))
             if not self._run.changed and self._clock.monotonic() - self._renewed_s < self._renew_s:
                 continue
@@ -124,9 +132,6 @@ class Execution:
             except Exception as error:
                 log.warning("a job's progress could not be written", job=self.job.name, error=repr(error))
         self.stop("lost")
-
-    def _lost(self) -> bool:
-        return self._clock.monotonic() - self._renewed_s > self._lease_s - self._renew_s
 
     async def _beat(self) -> None:
         await self._write(lambda beat: self._store.beat(self._hold, beat))
@@ -146,6 +151,7 @@ class Execution:
             self._run.changed = True
             raise
         if state is None:
+            self._taken = True
             self.stop("lost")
             raise LeaseLost
         self._renewed_s = began_s
@@ -166,23 +172,38 @@ class Execution:
             return None
         if ending.error:
             self._run.log(ending.error, "error" if ending.state == "failed" else "warning")
-        beat = self._make_beat(self._run.unsaid())
-        state = await self._offload(lambda: self._store.end(self._hold, beat, ending))
+        state = await self._give_back(ending)
         log.info("a job ended" if state else "a job was taken over", job=self.job.name, run=self.row.id,
                  state=state or "", error=ending.error)  # fmt: skip
         return state
 
+    async def _give_back(self, ending: Ending) -> State | None:
+        """Write the end; again for a while when the disk refuses, so that it costs the run no failure.
+
+        Not for ever: a run whose very end cannot be written would keep its place until the process ends.
+        """
+        beat, began_s = self._make_beat(self._run.unsaid()), self._clock.monotonic()
+        patience_s = END_ALONE_S if self._alone else self._lease_s
+        while True:
+            try:
+                return await self._offload(lambda: self._store.end(self._hold, beat, ending))
+            except Exception as error:
+                if self._clock.monotonic() - began_s >= patience_s:
+                    raise
+                log.warning("a job's end could not be written yet", job=self.job.name, error=repr(error))
+            await self._clock.sleep(BEAT_S)
+
     def _ending(self, task: asyncio.Task[None]) -> Ending | None:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         now = self._clock.now()
-        if isinstance(error, LeaseLost) or self.why == "lost":
+        if isinstance(error, LeaseLost) or self._taken:
             return None
         if error is None:
             return Ending("succeeded", now)
         said = "" if isinstance(error, asyncio.CancelledError) else self._redact(reason_of(error))
         if self.why == "cancel":
             return Ending("cancelled", now, error=said)
-        if self.why == "stop":
+        if self.why in ("stop", "lost"):  # neither is a fault of the job
             return Ending("queued", now, failures=self._failures(), due_at=now, error=said)
         return self._failed(error, said or "it was cancelled from inside", now)
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 from pydantic import SecretStr, ValidationError
 
 from ..clock import Clock
@@ -19,6 +20,7 @@ from ..state import JobRuns
 from ..state.jobs import FINAL, HELD, WAITING, JobRow, Line, NewRun, ScheduleRow, State
 from .execution import LEASE_S, Execution
 from .job import Job
+from .run import Kept
 from .schedule import Schedule
 from .thread import Offload, OneThread
 from .timetable import Timetable
@@ -129,24 +131,63 @@ class Jobs:
     async def launch(
         self, name: str, settings: Mapping[str, Any] | None = None, cause: str = "hand"
     ) -> JobRow:
-        """Make a run that starts at once; one that waits already, with the same settings, goes on at once.
+        """Make a run that starts at once.
 
-        Raises `Unknown`, or `TowpathError` for wrong settings and for a job that is at work.
+        One with the same settings that waits, or whose process died, goes on instead. Raises `Unknown`, or
+        `TowpathError` for wrong settings and for a job that is at work.
         """
         job = self.job(name)
         new = self._new(job, _valid(job, settings or {}), cause)
-        number = await self._offload(lambda: self._store.add(new))
+        number = await self._add(new)
         if number is None:
-            number = await self._go_on(new)
+            live = await self._offload(lambda: self._store.live(new.key or ""))
+            same = live is not None and (live.job, live.arguments) == (new.job, new.arguments)
+            if live is None or not same or not await self._go_on(live.id):
+                raise _busy(new.job, live)
+            number = live.id
         self._wake.set()
         return await self.find(number)
 
-    async def _go_on(self, new: NewRun) -> int:
-        live = await self._offload(lambda: self._store.live(new.key or ""))
-        same = live is not None and (live.job, live.arguments) == (new.job, new.arguments)
-        if live is None or not same or not await self._offload(lambda: self._store.wake(live.id, new.now)):
-            raise _busy(new.job, live)
-        return live.id
+    async def retry(self, number: int) -> JobRow:
+        """Go on, as a new run, from where one ended that failed or was cancelled.
+
+        One that waits, or whose process died, goes on itself. Raises `Unknown`, or
+        `TowpathError` for a run that succeeded and for a job that is at work.
+        """
+        await self._clear()
+        row = await self.find(number)
+        if row.state == "succeeded":
+            raise _finished(row)
+        if row.state in FINAL:
+            number = await self._again(row)
+        elif not await self._go_on(number):
+            raise _busy(row.job, row)
+        self._wake.set()
+        return await self.find(number)
+
+    async def _again(self, row: JobRow) -> int:
+        """Make a run of an ended one's settings and checkpoint."""
+        job = self.job(row.job)
+        settings = _valid(job, msgspec.json.decode(row.arguments))
+        new = _beginning_at(row.checkpoint, self._new(job, settings, f"retry of {row.id}"))
+        number = await self._add(new)
+        if number is None:
+            raise _busy(row.job, await self._offload(lambda: self._store.live(new.key or "")))
+        return number
+
+    async def _add(self, new: NewRun) -> int | None:
+        """Make a run, once those that a dead process left have been looked at; None when one lives."""
+        await self._clear()
+        held = list(self._working)
+        await self._offload(lambda: self._store.sweep(new.now, held))
+        return await self._offload(lambda: self._store.add(new))
+
+    async def _go_on(self, number: int) -> bool:
+        """Let a living run go on at once: one that waits, or one whose holder went away."""
+        now = self._clock.now()
+        if await self._offload(lambda: self._store.wake(number, now)):
+            return True
+        return number not in self._working and await self._offload(lambda: self._store.is_left(number, now))
 
     async def work(self, number: int) -> JobRow:
         """Work on one run in this process until its attempt ends, for a process that has not started."""
@@ -260,6 +301,7 @@ class Jobs:
             self._store,
             self._clock,
             self._offload,
+            alone=self._alone,
             redact=self._redact,
             lease_s=self._lease_s,
         )
@@ -320,6 +362,27 @@ def _complaint(detail: Any) -> str:
     place = ".".join(str(part) for part in detail["loc"])
     said = PLAINLY.get(detail["type"], detail["msg"])
     return f"{place}: {said}" if place else said
+
+
+def _beginning_at(checkpoint: str | None, new: NewRun) -> NewRun:
+    """A new run that goes on from a checkpoint, with the progress that belongs to it and lines of its own."""
+    if checkpoint is None:
+        return new
+    kept = msgspec.json.decode(checkpoint, type=Kept)
+    kept.progress.said = 0
+    kept.progress.rate_per_s = 0.0
+    progress = msgspec.json.encode(kept.progress).decode()
+    return replace(new, checkpoint=msgspec.json.encode(kept).decode(), progress=progress)
+
+
+def _finished(row: JobRow) -> TowpathError:
+    return TowpathError(
+        f"run {row.id} of {row.job} has succeeded: nothing of it is left to do",
+        code="E5207",
+        fix=f"towpath jobs run {row.job}, or towpath jobs retry RUN with one that failed"
+        f" (towpath jobs show {row.job})",
+        data="Nothing was started.",
+    )
 
 
 def _busy(name: str, live: JobRow | None) -> TowpathError:

@@ -10,6 +10,7 @@ from ..clock import Clock
 from ..state import JobRuns
 from ..state.jobs import NewRun, ScheduleRow
 from .schedule import Schedule
+from .words import reason_of
 
 log = structlog.get_logger("towpath.jobs")
 
@@ -50,16 +51,21 @@ class Timetable:
             schedule = self._schedules.get(job)
             if schedule is None or row.paused:
                 continue
-            if row.next_at <= now:
-                comes.append(self._fire(row, schedule, make(job)))
-            elif self._is_too_far(row, schedule, now):
-                log.warning("the clock went back: a schedule counts from now", job=job)
-                moved = self._next(job, schedule)
-                self._store.plan(moved)
-                comes.append(moved.next_at)
-            else:
-                comes.append(row.next_at)
+            try:
+                comes.append(self._keep(row, schedule, now, make))
+            except Exception as error:  # one job's mistake must not hold up the others
+                log.error("a job's schedule could not be kept; again soon", job=job, error=reason_of(error))
         return min(comes, default=None)
+
+    def _keep(self, row: ScheduleRow, schedule: Schedule, now: float, make: Callable[[str], NewRun]) -> float:
+        """Do what one schedule asks for now; when it comes next."""
+        if row.next_at <= now:
+            return self._fire(row, schedule, make(row.job))
+        if self._is_too_far(row, schedule, now):
+            log.warning("the clock went back: a schedule counts from now", job=row.job)
+            row = self._next(row.job, schedule)
+            self._store.plan(row)
+        return row.next_at
 
     def _fire(self, row: ScheduleRow, schedule: Schedule, new: NewRun) -> float:
         """Make one run for all the times that have passed."""

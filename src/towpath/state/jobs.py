@@ -76,13 +76,18 @@ class JobRow(Struct, frozen=True):
 
 
 class NewRun(Struct, frozen=True):
-    """A run to be made; `key` None means that others like it may live beside it."""
+    """A run to be made; `key` None means that others like it may live beside it.
+
+    `checkpoint` and `progress` are those of the run that it goes on from, if any.
+    """
 
     job: str
     key: str | None
     arguments: str
     cause: str
     now: float
+    checkpoint: str | None = None
+    progress: str = "{}"
 
 
 class Hold(Struct, frozen=True):
@@ -165,6 +170,11 @@ class JobRuns:
         with self._engine.begin() as connection:
             change = update(job_runs).where(waits).values(state="queued", due_at=now, changed_at=now)
             return connection.execute(change).rowcount == 1
+
+    def is_left(self, run: int, now: float) -> bool:
+        """Whether a run is at work by its state, but its holder went away: the next claim takes it."""
+        left = and_(job_runs.c.id == run, job_runs.c.state == "running", _left(now))
+        return self._one(select(job_runs).where(left)) is not None
 
     def soonest(self, jobs: Collection[str]) -> float | None:
         """When the next waiting run of these jobs is due."""
@@ -329,8 +339,8 @@ def _add(connection: Connection, new: NewRun) -> int | None:
         insert(job_runs).values(
             job=new.job, live_key=new.key, arguments=new.arguments, cause=new.cause, state="queued",
             attempt=0, failures=0, epoch=0, owner="", lease_until=0.0, due_at=new.now, created_at=new.now,
-            changed_at=new.now,
-            started_at=0.0, ended_at=0.0, progress="{}", error="",
+            changed_at=new.now, started_at=0.0, ended_at=0.0, checkpoint=new.checkpoint,
+            progress=new.progress, error="",
         )
     )  # fmt: skip
     return int(made.inserted_primary_key[0]) if made.inserted_primary_key else None
