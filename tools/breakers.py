@@ -534,3 +534,60 @@ def link_wakes_rows() -> None:
         self.wait(lane, self.store_all(lane))
 
     put(Parking, "park", park)
+
+
+def filter_forgets() -> None:
+    """The filter says of everybody that they have nothing in the backlog."""
+    from towpath.overtaking import Seen
+
+    put(Seen, "__contains__", lambda self, person: False)
+
+
+def marks_forgotten() -> None:
+    """Who went ahead is delivered again when reading comes there."""
+    from towpath.overtaking import Marks
+
+    put(Marks, "__contains__", lambda self, position: False)
+
+
+def until_ignored() -> None:
+    """The first reader runs into the stretch where the second one is at work."""
+    from towpath.overtaking import Overtaking
+
+    def nowhere(self: Overtaking, position: int) -> None:
+        self._marks.drop(position)
+
+    put(Overtaking, "until", nowhere)
+
+
+def linked_names_pass() -> None:
+    """Whom a record in the backlog links may pass it."""
+    from towpath.overtaking import Sight
+
+    put(Sight, "names", property(lambda self: {self.place.person}))
+
+
+def newest_wait() -> None:
+    """Whoever comes first in the newest of the stretch waits for all of it."""
+    from towpath.overtaking import Overtaking
+
+    put(Overtaking, "_before_newest", lambda self: self._log.last())
+
+
+def erase_not_looked_again() -> None:
+    """What an erase takes apart is not looked at again."""
+    from towpath.overtaking import Overtaking
+
+    put(Overtaking, "look_again", lambda self: None)
+
+
+def old_turn_counts() -> None:
+    """What was being read when the second reader began again is judged all the same."""
+    from towpath.overtaking import Overtaking
+
+    look = Overtaking._look
+
+    async def anyhow(self: Overtaking, records: Any, turn: int) -> None:
+        await look(self, records, self._turn)
+
+    put(Overtaking, "_look", anyhow)

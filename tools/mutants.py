@@ -30,7 +30,6 @@ SIMULATED: Mapping[str, tuple[Callable[[], None], ...]] = {
     "outages": (b.retry_dropped,),
     "rate limit": (b.retry_after_ignored, b.throttle_counts),
     "links": (b.order_off, b.link_merge_off, b.rows_not_renamed, b.moved_phone_joins, b.junk_links),
-    "seed 455": (b.ticket_ignored,),
     "too many links": (b.links_uncapped, b.clients_join_users),
     "erase": (b.erased_in_memory_stays, b.erased_on_the_way_is_retried, b.erased_rows_stay),
     "suppress": (b.suppress_off,),
@@ -45,14 +44,22 @@ SIMULATED: Mapping[str, tuple[Callable[[], None], ...]] = {
     "one budget for many": (b.budget_off,),
     "poison among the healthy": (b.jitter_wild, b.retry_forever),
     "too old": (b.max_age_off,),
+    "backlog": (
+        b.filter_forgets,
+        b.marks_forgotten,
+        b.until_ignored,
+        b.linked_names_pass,
+        b.old_turn_counts,
+    ),
 }
 NAMED: Mapping[str, tuple[Callable[[], None], ...]] = {
     "tests/simulation/test_disk.py": (b.synced_too_late, b.unsynced),
-    "tests/simulation/test_found.py": (b.link_wakes_rows,),
+    "tests/simulation/test_found.py": (b.link_wakes_rows, b.newest_wait, b.ticket_ignored),
     "tests/log/test_letters.py": (b.replay_backwards,),
     f"{UNITS}life.py": (b.stop_forgets,),
     f"{UNITS}order.py": (b.stored_ignored, b.catch_up_off),
     f"{UNITS}outage.py": (b.stall_off,),
+    f"{UNITS}overtaking.py": (b.erase_not_looked_again,),
     f"{UNITS}batches.py": (b.separation_off,),
     f"{UNITS}retry.py::test_a_follower_of_one_that_died_gets_one_attempt_once_it_is_as_old": (
         b.follower_rule_off,

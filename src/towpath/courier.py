@@ -77,13 +77,17 @@ class Courier:
 
     async def _halves(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """A batch refused as a whole is halved until the one at fault stands alone (D03)."""
+        left = [parcel for parcel in parcels if not parcel.erased]
+        if len(left) < len(parcels):  # erased meanwhile: not sent again
+            sent = dict(zip(map(id, left), await self.send(left) if left else [], strict=True))
+            return [sent.get(id(parcel)) for parcel in parcels]
         middle = len(parcels) // 2
         first = await self.send(parcels[:middle])
         waiting = set(_unfinished(parcels[:middle], first))
         later = [parcel for parcel in parcels[middle:] if parcel.lane not in waiting]
-        sent = iter(await self.send(later) if later else [])
+        rest = iter(await self.send(later) if later else [])
         # Whoever failed in the first half keeps the rest of his order for the next time.
-        second = [None if parcel.lane in waiting else next(sent) for parcel in parcels[middle:]]
+        second = [None if parcel.lane in waiting else next(rest) for parcel in parcels[middle:]]
         return [*first, *second]
 
 

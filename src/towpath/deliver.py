@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -305,8 +305,9 @@ class DeliveryLoop:
     async def _remake(self, parcel: Parcel, making: Making) -> None:
         item = parcel.items[0]
         further = await making.again(item, parcel.lane.current())
-        if item.erased or isinstance(item.made, Skipped | Retry):
-            self._conclude(parcel, item.made if isinstance(item.made, Skipped | Retry) else Skipped("erased"))
+        if item.erased or isinstance(item.made, Skipped | Rejected | Retry):
+            done = item.made if isinstance(item.made, Skipped | Rejected | Retry) else Skipped("erased")
+            self._conclude(parcel, done)
             return
         lane = self._land(parcel)
         if further:
@@ -464,7 +465,8 @@ class DeliveryLoop:
         self._strike(parcel)
         self._flying.discard(parcel)
         lane = parcel.lane.current()
-        lane.put_back(parcel.items)
+        if parcel.items:
+            lane.put_back(parcel.items)
         lane.flights -= 1
         return lane
 
@@ -551,7 +553,8 @@ class DeliveryLoop:
 
     def _count(self, lane: Lane, head: Item, outcome: Retry, wish_s: float) -> None:
         """Count a failed attempt, and say when the next one is due; or give up."""
-        if self.health.failed(lane.person, self._clock.monotonic()):
+        asked = head.payload is not None  # else preparing it failed, which says nothing of the destination
+        if asked and self.health.failed(lane.person, self._clock.monotonic()):
             self._spawn(self._outage.probe())
         head.reason = outcome.reason[:500]
         head.made = head.made if isinstance(head.made, Message) else None  # a failed transform runs again
@@ -561,7 +564,8 @@ class DeliveryLoop:
             return
         if self.health.stalled:
             # It waits for the probes; but a vendor that comes and goes is not tried at every coming.
-            delay_s, self._outage.wish_s = min(delay_s, STALLED_S), wish_s
+            delay_s = min(delay_s, STALLED_S)
+            self._outage.wish_s = wish_s if asked else self._outage.wish_s
         head.due_s = self._clock.monotonic() + max(delay_s, wish_s)
         if lane.items[0] is not head:
             head.due_s = lane.items[0].due_s  # a run that failed together goes together again
@@ -628,10 +632,11 @@ class DeliveryLoop:
 
     # -- erasing ---------------------------------------------------------------------------------------
 
-    def forget(self, ids: frozenset[str]) -> None:
+    def forget(self, ids: frozenset[str], renamed: Sequence[tuple[str, str, str]] = ()) -> None:
         """Drop an erased person's deliveries from memory; the ledger has counted them as erased already.
 
-        What is on the way may arrive, but is not tried again.
+        What is on the way may arrive, but is not tried again. `renamed` as in `Erased`: what is left of the
+        person's lanes goes on under another name.
         """
         self._intake.forget(ids)
         self._identity.forget()
@@ -640,6 +645,17 @@ class DeliveryLoop:
                 item.erased = item.erased or item.concerns(ids)
         for lane in list(self._lanes):
             self._forget_in(lane, ids)
+        for connection, old, new in renamed:
+            if connection == self.connection.name:
+                self._rename(old, new)
+
+    def _rename(self, old: str, new: str) -> None:
+        """The ledger calls a lane's rows otherwise now: so must this loop, to find them."""
+        self._join(old, new)
+        lane = self._lanes.open(new)
+        if lane.stand in (Stand.IDLE, Stand.PARKED) and not lane.items and not lane.flights:
+            lane.rows = lane.stored = True
+            self._parking.wait(lane, self._clock.now())
 
     def _close(self, item: Item) -> None:
         """Let the cursor pass an erased delivery; that of a row it has passed already."""

@@ -94,13 +94,7 @@ class Intake:
                 await self._settler.flush()
             last = self._log.last()
             records = await self._next()
-            if self._making is not None and records:
-                await self._making.ahead(records)
-            for record in records:
-                await self._take(record)
-                if self._behind:
-                    break
-                self._read = record.position
+            await self._let_in(records)
             if not records:
                 self._read = max(self._read, last)  # what is missing up to there was erased
             self._settler.read_to(self._read)
@@ -109,6 +103,17 @@ class Intake:
                 self._full()
             if not records:
                 await self._log.wait(self._read)
+
+    async def _let_in(self, records: Sequence[Record]) -> None:
+        """Let records in; where a transform runs for them, a few at a time, and no more than memory takes."""
+        while records:
+            ready = records if self._making is None else await self._making.ahead(records)
+            for record in ready:
+                await self._take(record)
+                if self._behind:
+                    return
+                self._read = record.position
+            records = () if self._lanes.full else records[len(ready) :]
 
     async def _until_rows_ended(self) -> None:
         """While a record cannot enter for want of room, others may pass it."""

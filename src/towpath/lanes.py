@@ -12,7 +12,7 @@ from .destination import Payload
 from .http import Exchange
 from .log import Key, Parked
 from .message import Message, Record
-from .outcome import Retry, Skipped
+from .outcome import Rejected, Retry, Skipped
 from .retry import Attempts
 
 BEHIND = "waits for an earlier delivery of its person"
@@ -44,7 +44,7 @@ class Item:
         self.solo = False  # a merged call with it failed: it travels alone from now on
         self.exchange: Exchange | None = None
         # What the connection's transform made of the message; None while it has not run.
-        self.made: Message | Skipped | Retry | None = None
+        self.made: Message | Skipped | Rejected | Retry | None = None
 
     @property
     def key(self) -> Key:
@@ -159,6 +159,11 @@ class Parcel:
         self.items = items
         self.payload = payload
         self.exchange: Exchange | None = None
+
+    @property
+    def erased(self) -> bool:
+        """Whether nothing of it is to be sent any more."""
+        return all(item.erased for item in self.items)
 
 
 class Cursor:

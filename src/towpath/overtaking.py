@@ -141,7 +141,9 @@ class Overtaking:
     def look_again(self) -> None:
         """Who is who has changed for what was read already (an erased person's links are gone)."""
         if self._active:
+            read = self._read
             self._begin()
+            self._end = max(self._end, read)  # the first reader may have some of these in its hands
 
     # -- the second reader -------------------------------------------------------------------------------
 
@@ -185,16 +187,20 @@ class Overtaking:
             return
         last = self._log.last()
         if last - self._read > self._most:
-            self._end = self._before_newest()  # too many to pass: they wait like those of the stretch
+            # Too many to pass: they wait like those of the stretch.
+            self._end = max(self._end, self._before_newest())
+        turn = self._turn
         records = await self._log.read(self._read, room)
-        await self._look(records)
+        await self._look(records, turn)
         await self._clock.sleep(0)
-        if not records:
+        if not records and turn == self._turn:
             self._read = max(self._read, last)  # what is missing up to there was erased
             await self._log.wait(self._read)
 
-    async def _look(self, records: Sequence[Record]) -> None:
-        turn = self._turn
+    async def _look(self, records: Sequence[Record], turn: int) -> None:
+        """Judge what was read in a turn, as long as that lasts."""
+        if turn != self._turn:
+            return
         for record in records:
             try:
                 sight = await self._sight(record)

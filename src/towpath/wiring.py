@@ -72,4 +72,4 @@ def connection_named(config: Config, name: str) -> Connection | None:
 
 
 def _process(entry: TransformEntry) -> ProcessTransform:
-    return ProcessTransform(entry.function, entry.directory, entry.timeout_s)
+    return ProcessTransform(entry.function, entry.directory, entry.timeout_s, entry.environment)

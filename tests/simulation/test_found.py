@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.deliver.stage import DOWN, OK, Stage
+from towpath.destination import Limits
+from towpath.overtaking import LATE_S
 from towpath.testing.loop import virtual
 
 
@@ -35,3 +37,41 @@ async def test_a_replay_before_a_loop_has_begun_is_found_when_it_begins(tmp_path
     await s.open()
     await s.make_loop().refresh()
     await s.store.close()
+
+
+@pytest.mark.spec("D04")
+@virtual
+async def test_the_newest_of_a_backlog_pass_it_like_what_comes_after_it(tmp_path: Path) -> None:
+    s = Stage(tmp_path)
+    s.window = 64
+    s.vendor.bounds = Limits(in_flight=2)
+    s.vendor.delay_s = lambda _: 1.0
+    await s.start()
+    for n in range(700):
+        await s.send(f"old{n}", person=f"p{n % 40}")
+    await s.send("newest", person="zoe")
+    await s.pass_s(5 * LATE_S)
+    assert s.vendor.attempts("newest"), "hundreds were there before, and none of them was zoe's"
+    await s.stop()
+
+
+@pytest.mark.spec("D02", "D04")
+@virtual
+async def test_rows_whose_lane_is_opened_twice_at_once_are_loaded_once(tmp_path: Path) -> None:
+    s = Stage(tmp_path)
+    s.vendor.answer = lambda m: DOWN if m.message_id == "a1" and len(s.vendor.attempts("a1")) < 3 else OK
+    await s.start()
+    await s.send("a1", "a2", person="ann")
+    await s.until(lambda: len(s.vendor.attempts("a1")) == 2)
+    await s.pass_s(5)
+    lane = s.loop.lanes.find("u:ann")
+    assert lane is not None
+    assert lane.rows
+    s.loop._parking.open(lane, early=True)
+    s.loop._parking.open(lane, early=True)  # as a link does that is read when the lane has just come due
+    s.vendor.delay_s = lambda _: 1.0
+    await s.pass_s(0.1)
+    assert s.loop.lanes.size == 2
+    await s.drained()
+    assert s.vendor.order() == ["a1", "a1", "a1", "a2"]
+    await s.stop()

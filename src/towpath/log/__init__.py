@@ -70,12 +70,14 @@ class Appended(Struct, frozen=True):
 class Erased(Struct, frozen=True):
     """What an erase removed: log records, and parked or dead copies.
 
-    `gone` names the removed records, (position, source), for a ledger that lives elsewhere.
+    `gone` names the removed records, (position, source), for a ledger that lives elsewhere. `renamed` says
+    how the ledger calls what is left of a person's parked rows now: (connection, before, after).
     """
 
     records: int
     copies: int
     gone: Sequence[tuple[int, str]] = ()
+    renamed: Sequence[tuple[str, str, str]] = ()
 
 
 class Standing(Struct, frozen=True):

@@ -223,8 +223,8 @@ class ApartStore:
             erased = await self._log.erase(intent.ids)
             # Another process may have appended meanwhile.
             copies += await self._ledger.mark(number, set(erased.gone) - set(found))
-            await self._ledger.erased(number, intent.ids)
-        return Erased(erased.records, copies + erased.copies, erased.gone)
+            renamed = await self._ledger.erased(number, intent.ids)
+        return Erased(erased.records, copies + erased.copies, erased.gone, renamed)
 
     @asynccontextmanager
     async def _holding_back(self, person: Person) -> AsyncIterator[Person]:

@@ -244,13 +244,22 @@ def _strike_exchange(connection: apsw.Connection, codec: Codec, letter: int) -> 
         connection.execute("UPDATE dead SET body = ? WHERE id = ?", (body, letter)).fetchall()
 
 
-def unlink(connection: apsw.Connection, person: Person) -> None:
-    """Forget the links from and to these ids; what else is in their lanes goes on without a name."""
+def unlink(connection: apsw.Connection, person: Person) -> list[tuple[str, str, str]]:
+    """Forget the links from and to these ids; what else is in their lanes goes on without a name.
+
+    How parked rows are called now: (connection, before, after).
+    """
+    renamed: list[tuple[str, str, str]] = []
     for name in [prefix + spelling for spelling in person.ids for prefix in PREFIXES]:
         connection.execute("DELETE FROM link WHERE identifier = ?1 OR person = ?1", (name,))
         connection.execute("UPDATE dead SET person = 'erased:' || position WHERE person = ?", (name,))
-        sql = "SELECT connection, min(position) FROM parked WHERE person = ? GROUP BY connection"
-        for target, position in select(connection, sql, [name]):
+        sql = (
+            "SELECT connection, name, min(position) FROM parked JOIN connection ON id = connection "
+            "WHERE person = ? GROUP BY connection"
+        )
+        for target, of, position in select(connection, sql, [name]):
             sql = "UPDATE parked SET person = ? WHERE connection = ? AND person = ?"
             connection.execute(sql, (f"erased:{position}", target, name))
             relane(connection, target, {name, f"erased:{position}"})
+            renamed.append((of, name, f"erased:{position}"))
+    return renamed

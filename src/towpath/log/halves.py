@@ -155,7 +155,7 @@ class LedgerHalf(Ledger, Protocol):
         """Delete the parked and dead copies whose message is of one of these ids; how many."""
         ...
 
-    async def erased(self, intent: int, ids: frozenset[str]) -> None:
+    async def erased(self, intent: int, ids: frozenset[str]) -> Sequence[tuple[str, str, str]]:
         """The log has erased them: their links go too, and the intent is struck out."""
         ...
 

@@ -231,10 +231,10 @@ class SqliteLog:
             gone += struck[0]
         while found := await self._database.scan(lambda db, c: search_copies(db, c, who, last)):
             copies += await self._database.write(partial(strike_copies, codec=codec, copies=found))
-        await self._database.write(partial(unlink, person=who))
+        renamed = await self._database.write(partial(unlink, person=who))
         self._blobs.clear()
         await self._database.truncate()
-        return Erased(len(gone), copies, gone)
+        return Erased(len(gone), copies, gone, renamed)
 
     async def _remember(self) -> None:
         """Put the ids of all records on disk, so that they outlive the records themselves."""

@@ -315,9 +315,12 @@ class PostgresLedger:
             struck += await self._sessions.write(partial(losing.strike_copies, copies=found))
         return struck
 
-    async def erased(self, intent: int, ids: frozenset[str]) -> None:
-        """The log has erased them: their links go too, and the intent is struck out."""
-        await self._sessions.write(lambda session: losing.erased(session, intent, ids))
+    async def erased(self, intent: int, ids: frozenset[str]) -> Sequence[tuple[str, str, str]]:
+        """The log has erased them: their links go too, and the intent is struck out.
+
+        How parked rows are called now: (connection, before, after).
+        """
+        return await self._sessions.write(lambda session: losing.erased(session, intent, ids))
 
 
 def _unusable(error: Exception) -> TowpathError:

@@ -237,8 +237,12 @@ def _strike_exchange(session: Session, letter: int) -> None:
         session.run("UPDATE dead SET body = %s WHERE id = %s", (bare, letter))
 
 
-def erased(session: Session, intent: int, ids: frozenset[str]) -> None:
-    """Forget the links from and to these ids; what else is in their lanes goes on without a name."""
+def erased(session: Session, intent: int, ids: frozenset[str]) -> list[tuple[str, str, str]]:
+    """Forget the links from and to these ids; what else is in their lanes goes on without a name.
+
+    How parked rows are called now: (connection, before, after).
+    """
+    renamed: list[tuple[str, str, str]] = []
     lock(session)
     names = {digest(prefix + spelling): prefix + spelling for spelling in ids for prefix in PREFIXES}
     session.run(
@@ -248,10 +252,10 @@ def erased(session: Session, intent: int, ids: frozenset[str]) -> None:
         "UPDATE dead SET person = 'erased:' || position WHERE person = ANY(%s)", (list(names.values()),)
     )
     sql = (
-        "SELECT connection, position / %s, person, min(position) FROM parked WHERE person_key = ANY(%s) "
-        "GROUP BY 1, 2, 3"
+        "SELECT p.connection, c.name, position / %s, person, min(position) FROM parked p "
+        "JOIN connection c ON c.id = p.connection WHERE person_key = ANY(%s) GROUP BY 1, 2, 3, 4"
     )
-    for connection, partition, name, position in session.rows(sql, (PARTITION, list(names))):
+    for connection, of, partition, name, position in session.rows(sql, (PARTITION, list(names))):
         nameless = f"erased:{position}"
         session.run(
             "UPDATE parked SET person = %s, person_key = %s "
@@ -259,4 +263,6 @@ def erased(session: Session, intent: int, ids: frozenset[str]) -> None:
             (nameless, digest(nameless), connection, digest(name), PARTITION, partition),
         )
         relane(session, connection, {(partition, name), (partition, nameless)})
+        renamed.append((of, name, nameless))
     _strike_out(session, intent)
+    return renamed

@@ -40,6 +40,12 @@ class Kept(Struct, frozen=True):
         return any(self.fields.get(key) in ids for key in ("userId", "anonymousId", "previousId"))
 
     @property
+    def linking(self) -> list[str]:
+        """The ids it may link."""
+        named = [self.fields.get(key) for key in ("userId", "anonymousId", "previousId")]
+        return [known for known in named if known] if self.fields["type"] != "track" else []
+
+    @property
     def sent(self) -> bool:
         """Whether it is for the vendors: supported, and not beyond what its source may do (D13)."""
         fields = self.fields
@@ -72,7 +78,15 @@ class Book:
     """
 
     def __init__(
-        self, name: str, account: Account, messages: Messages, limits: Limits, clock: Clock, trace: Trace
+        self,
+        name: str,
+        account: Account,
+        messages: Messages,
+        limits: Limits,
+        clock: Clock,
+        trace: Trace,
+        *,
+        late_s: float,
     ) -> None:
         self.name = name
         self.account = account
@@ -91,7 +105,7 @@ class Book:
         self.excused: Counter[int] = Counter()
         self.paused: set[str] = set()
         self.doubled = False  # two loops may be calling: one of them cannot say what it did
-        self.schedule = Schedule(clock, trace, name)
+        self.schedule = Schedule(clock, trace, name, late_s)
         self._until: dict[str, list[int]] = {}
         self._last_effect: dict[int, int] = {}
         self.lanes_of_letters: dict[int, str] = {}
@@ -194,6 +208,11 @@ class Book:
         self.expect(
             limit_s is None or age_s <= limit_s, f"{position} is sent though stale, {age_s:.0f} s old"
         )
+
+    def passes(self, position: int, memory: int) -> bool:
+        """Whether more deliveries lie open before it than memory can hold: it has overtaken some of them."""
+        unread = self.open - self.parked if len(self.open) > memory else set[int]()
+        return sum(n < position for n in unread) > memory
 
     def leads(self, position: int) -> bool:
         """Whether it is the first of its person that is open: others are due when that one is."""

@@ -59,11 +59,15 @@ class People:
             group = group.joined
         return None if group.vague else [n for n in group.positions if n < position]
 
-    def erase(self, ids: Collection[str]) -> None:
-        """Links of these ids are gone: of what they held together nothing is expected any more."""
+    def erase(self, ids: Collection[str], named: Collection[str]) -> None:
+        """Links of these ids are gone: of what they held together nothing is expected any more.
+
+        Nor of others `named` in erased messages, whose links may not have been read yet.
+        """
         self.erased = True
         names = {f"{space}:{known}" for known in ids for space in "ua"}
-        for root in sorted({self._root(name) for name in names}):
+        others = {f"{space}:{known}" for known in named for space in "ua"}
+        for root in sorted({self._root(name) for name in names | others}):
             group = self._group(root)
             group.vague = True
             for position in group.positions:

@@ -30,8 +30,13 @@ class Scenario(Struct, frozen=True, kw_only=True):
     per_minute: int | None = None
     shared: bool = False
     max_age_s: float | None = None
+    late_s: float = 120.0  # what a retry may wait for the calls of others
+    windows: Sequence[int] = (8, 64, 4096)  # deliveries a loop may hold in memory
+    pages: Sequence[int] = (256, 256, 5)  # records that reading brings at once
     seen: Sequence[str] = ()
     """What must have been seen when enough histories of it were lived."""
+    mostly: Sequence[str] = ()
+    """What must have been seen in at least half of its own histories."""
 
 
 SCENARIOS = (
@@ -227,6 +232,27 @@ SCENARIOS = (
         events={"Aging": 30},
         max_age_s=3600.0,
         seen=("skipped: stale",),
+    ),
+    Scenario(
+        name="backlog",
+        script=(
+            "pile_up",
+            "pass_by",
+            "pass_by",
+            "crash",
+            "pass_by",
+            "link_across",
+            "pass_by",
+            "erase_across",
+            "pass_by",
+        ),
+        often={"pass_by": 8, "link_across": 2, "erase_across": 2, "pile_up": 1, "crash": 1, "take_over": 1},
+        lease_s=60.0,
+        late_s=3600.0,  # of dozens of people who are due, each call takes half a minute
+        windows=(8, 8, 16, 64),
+        pages=(5, 24, 256),
+        seen=("passed a backlog", "linked across a backlog", "erased across a backlog", "taken over"),
+        mostly=("passed a backlog",),
     ),
 )
 

@@ -21,7 +21,7 @@ LONG_S = (5, 30, 120, 600, 1800, 3600, 7200, 18000, 36000, 50400, 72000, 86400)
 SHORT_S = (5, 30, 120, 600, 1800, 2700, 3600, 3600, 5400)
 LASTS_S = float(sum(LONG_S))
 JITTER = 0.2
-SLACK_S = 120.0  # for slow calls, and others before it
+SLACK_S = 120.0  # for slow calls
 
 
 class Failure(Struct, frozen=True):
@@ -33,9 +33,13 @@ class Failure(Struct, frozen=True):
 
 
 class Schedule:
-    """Checks the attempts of one connection. `disturb` says that something else moved its retries."""
+    """Checks the attempts of one connection. `disturb` says that something else moved its retries.
 
-    def __init__(self, clock: Clock, trace: Trace, name: str) -> None:
+    A retry that is due may start `late_s` later, for the calls of others that are due before it.
+    """
+
+    def __init__(self, clock: Clock, trace: Trace, name: str, late_s: float) -> None:
+        self._late_s = late_s
         self.sends: Counter[int] = Counter()
         self.throttled: Counter[int] = Counter()
         self._name = name
@@ -95,7 +99,7 @@ class Schedule:
         )
         if before is not None and all(self._ended_s.get(n, now_s) < failure.at_s for n in before):
             self._trace.expect(
-                gap_s <= failure.latest_s + SLACK_S,
+                gap_s <= failure.latest_s + self._late_s,
                 f"{self._name}: {position} is tried after {gap_s:.1f} s, at most {failure.latest_s:.1f}",
             )
 

@@ -18,6 +18,8 @@ from .world import SOURCES, Run, World
 Step: TypeAlias = Callable[[World, Random], Awaitable[None]]
 USERS = ("ann", "bob", "cid", "dan", "eve", "fay", "guy", "hal")
 DEVICES = ("x1", "x2", "x3", "x4", "x5")
+PILED = tuple(f"p{n}" for n in range(12))
+PASSING = tuple(f"q{n}" for n in range(40))
 WAITS_S = (0.02, 0.3, 2.0, 8.0, 45.0, 400.0, 4000.0)
 KNOWN_S = 6 * 86400.0  # younger than the window of deduplication, whatever the clock did
 HOURS_80_S = 80 * 3600.0
@@ -116,6 +118,76 @@ async def send_profiles(world: World, chance: Random) -> None:
 async def send_aging(world: World, chance: Random) -> None:
     """Events that are of no use when they come too late."""
     await _send(world, chance, 4, "track", "Aging")
+
+
+async def _send_own(world: World, chance: Random, user: str, other: str = "") -> None:
+    """Send a message of somebody with a device of their own: maybe their link to it, or one to another."""
+    kind = chance.choices(["user", "device", "identify", "both"], [6, 3, 2, 1])[0]
+    fields: dict[str, Any] = {"type": "track", "event": _event(world, chance)}
+    if other:
+        fields = {"type": "alias", "previousId": chance.choice([other, f"d-{other}"])}
+        if chance.random() < 0.5:
+            fields, kind = {"type": "identify", "anonymousId": f"d-{other}"}, "user"
+    elif kind == "identify":
+        fields = {"type": "identify"}
+    if kind != "device" or other:
+        fields["userId"] = user
+    if kind != "user":
+        fields["anonymousId"] = f"d-{user}"
+    fields["messageId"] = f"m{len(world.messages.kept)}-{chance.randrange(10**9)}"
+    entry = Entry(str(fields["messageId"]), msgspec.json.encode(fields))
+    await world.append(chance.choice(SOURCES), [entry], trusted=chance.random() < world.trusted)
+
+
+async def pile_up(world: World, chance: Random) -> None:
+    """The vendors are slow, perhaps after an outage, and more comes of a dozen people than memory holds."""
+    down = chance.random() < 0.3
+    for account in world.accounts:
+        account.phase = "down" if down else "slow"
+        world.trace.note("phase", account.label, account.phase)
+    for book in world.books.values():
+        book.schedule.disturb()
+    for _ in range(chance.choice([60, 120, 320])):
+        await _send_own(world, chance, chance.choice(PILED))
+    if down:
+        await asyncio.sleep(chance.choice([5.0, 300.0, 4000.0]))
+    for account in world.accounts:
+        account.phase = "slow"
+    await asyncio.sleep(chance.choice([1.0, 5.0, 10.0]))
+
+
+async def pass_by(world: World, chance: Random) -> None:
+    """People come who are mostly not of those that have piled up, one after the other."""
+    for _ in range(chance.choice([4, 8, 12])):
+        people = chance.choices([PASSING, PASSING[:3], PILED], [5, 3, 2])[0]
+        await _send_own(world, chance, chance.choice(people))
+        await asyncio.sleep(chance.choice([0.0, 0.3, 1.2, 6.0]))
+
+
+async def link_across(world: World, chance: Random) -> None:
+    """Somebody who has piled up, and somebody who passes by, turn out to be one, in the midst of traffic."""
+    pair = [chance.choice(PILED), chance.choice(PASSING[:8])]
+    chance.shuffle(pair)
+    joined = world.messages.people.joined
+    for user in (*pair, pair[1]):
+        await _send_own(world, chance, user)
+        await asyncio.sleep(chance.choice([0.0, 1.2]))
+    await _send_own(world, chance, pair[0], pair[1])
+    world.trace.saw("linked across a backlog", world.messages.people.joined - joined)
+    for _ in range(4):
+        await _send_own(world, chance, chance.choice(pair))
+        await asyncio.sleep(chance.choice([0.0, 1.2]))
+
+
+async def erase_across(world: World, chance: Random) -> None:
+    """Somebody is erased who has piled up, or passes by."""
+    user = chance.choice(chance.choice([PILED, PASSING[:8]]))
+    if chance.random() < 0.4:
+        await _send_own(world, chance, user, chance.choice(PASSING[:8]))
+    ids = chance.choice([{user}, {f"d-{user}"}, {user, f"d-{user}"}])
+    gone = len(world.messages.gone)
+    await world.erase(frozenset(ids), chance.choice([0.0, 1.0, 45.0]))
+    world.trace.saw("erased across a backlog", len(world.messages.gone) - gone)
 
 
 async def resend(world: World, chance: Random) -> None:
@@ -300,11 +372,18 @@ async def fill_for_settles(world: World, chance: Random) -> None:
     """No settlement can be written for some minutes: nothing may go on as if it had been."""
     world.disk.settles_full = True
     # Not for days: every connection tries again once a second.
-    asyncio.get_running_loop().call_later(chance.uniform(60, 900), world.disk.let_settle)
+    asyncio.get_running_loop().call_later(chance.uniform(60, 900), _let_settle, world)
     world.trace.saw("settle refused")
     for book in world.books.values():
         book.schedule.disturb()
     await asyncio.sleep(chance.choice([1.0, 30.0, 300.0]))
+
+
+def _let_settle(world: World) -> None:
+    """Settlements can be written again, and what could not be parked or loaded goes on."""
+    world.disk.settles_full = False
+    for book in world.books.values():
+        book.schedule.disturb()
 
 
 async def lose_settles(world: World, chance: Random) -> None:
@@ -483,6 +562,6 @@ STEPS: dict[str, Step] = {
         change_phase, break_down, slow_down, limit, lie, mend, outage, expire, expire_unconfirmed, renew,
         crash, stop, take_over, jump_ahead, jump_back, fill_for_appends, fill_for_settles, lose_settles, free,
         trim, pause, resume, hurry, erase, suppress, unsuppress, replay, drop, prune, add_connection,
-        remove_source, add_source,
+        remove_source, add_source, pile_up, pass_by, link_across, erase_across,
     )
 }  # fmt: skip

@@ -10,6 +10,9 @@ from typing import Any, Protocol
 from towpath.log import Appended, Group, Lease, LogFull, Pause, Settlement, Store
 from towpath.message import Record
 
+CHUNK = 256  # records that a wire which is not slow brings at once
+READ_S = 0.1
+
 
 class Disk:
     """What the disk allows at the moment; `lost` is the share of settlements whose answer gets lost."""
@@ -18,10 +21,6 @@ class Disk:
         self.appends_full = False
         self.settles_full = False
         self.lost = 0.0
-
-    def let_settle(self) -> None:
-        """Settlements can be written again."""
-        self.settles_full = False
 
     async def append(self, store: Store, groups: Sequence[Group]) -> Appended:
         """Append, unless the disk is full. Raises `LogFull`."""
@@ -47,14 +46,17 @@ class Watcher(Protocol):
 
 
 class Wire:
-    """While it is cut, no lease is renewed, and settlements arrive late. Reading takes `read_s`."""
+    """While it is cut, no lease is renewed, and settlements arrive late.
 
-    def __init__(self, store: Store, watcher: Watcher, disk: Disk, chance: Random) -> None:
+    A slow one brings only a `page` of records at a time.
+    """
+
+    def __init__(self, store: Store, watcher: Watcher, disk: Disk, chance: Random, page: int) -> None:
+        self.page = page
         self._store = store
         self._watcher = watcher
         self._disk = disk
         self._chance = chance
-        self._read_s = chance.choice([0.0, 0.0, 0.1])
         self.through = asyncio.Event()
         self.through.set()
 
@@ -63,10 +65,9 @@ class Wire:
 
     async def read(self, after: int, limit: int, partition: int = 0) -> Sequence[Record]:
         """Read; a slow wire brings few records at a time."""
-        if self._read_s:
-            await asyncio.sleep(self._read_s)
-            limit = min(limit, 5)
-        return await self._store.read(after, limit, partition)
+        if self.page < CHUNK:
+            await asyncio.sleep(READ_S)
+        return await self._store.read(after, min(limit, self.page), partition)
 
     async def lease(self, connection: str, owner: str, ttl_s: float, partition: int = 0) -> Lease | None:
         """Take or renew the lease, if the ledger can be reached."""

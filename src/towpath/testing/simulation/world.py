@@ -56,7 +56,9 @@ class Run:
         self._trace = world.trace
         self._halving: dict[int, float] = {}
         self._clock = world.clock
-        self.wire = Wire(world.store, self, world.disk, chance)
+        main = world.plan.main
+        self.wire = Wire(world.store, self, world.disk, chance, chance.choice(main.pages))
+        self._window = chance.choice(main.windows)
         http = Http(
             Network(book.account, book, world.trace), world.clock, throttles=dict(book.account.budgets)
         )
@@ -69,8 +71,8 @@ class Run:
             owner="owner",
             suppressed=world.suppressed,
             observe=self._observe,
-            window=chance.choice([8, 64, 4096]),
-            lease_s=world.plan.main.lease_s,
+            window=self._window,
+            lease_s=main.lease_s,
         )
         self.task = asyncio.ensure_future(self.loop.run())
 
@@ -93,6 +95,7 @@ class Run:
             free = again or book.doubled or not book.blocks(capability)
             book.expect(free, f"{group} is sent though {capability} is paused: {sorted(book.paused)}")
             for position in group:
+                self._trace.saw("passed a backlog", book.passes(position, self._window + self.wire.page))
                 book.starts(position, together, self.answered, again=again)
                 if book.limits.ordered_batch or len(group) > 1:
                     together.add(position)
@@ -102,8 +105,10 @@ class Run:
             self._trace.saw("batch")
 
     def _disturbed(self) -> None:
-        """In an outage, and right after it, the probes decide who is tried when."""
+        """In an outage, and right after it, the probes decide who is tried when; two loops have two plans."""
         health, schedule = self.loop.health, self.book.schedule
+        if self.book.doubled:
+            schedule.lift()
         if health.recovered_at is not None:
             schedule.disturb(health.recovered_at)
         if health.stalled_at is not None:
@@ -210,7 +215,10 @@ class World:
         """Make one more connection and start its loop."""
         number, account = len(self.books), self.chance.choice(self.accounts)
         limits = self._limits(next((s.limits for s in self.plan.scenarios if s.limits), ""))
-        book = Book(f"c{number}", account, self.messages, limits, self.clock, self.trace)
+        book = Book(
+            f"c{number}", account, self.messages, limits, self.clock, self.trace,
+            late_s=self.plan.main.late_s,
+        )  # fmt: skip
         book.sources = {*SOURCES} if self.chance.random() < 0.7 else {self.chance.choice(SOURCES)}
         max_age_s = next((s.max_age_s for s in self.plan.scenarios if s.max_age_s), None)
         book.max_age_s = {} if max_age_s is None else {"Aging": max_age_s}
@@ -353,7 +361,7 @@ class World:
         erased = await self.store.erase(ids)
         self._erased(ids, gone)
         for run in self.runs.values():
-            run.loop.forget(ids)
+            run.loop.forget(ids, erased.renamed)
         self.erasing = {known: at for known, at in self.erasing.items() if known not in ids}
         self.trace.note("erased", sorted(ids), erased)
         self.trace.expect(erased.records == len(gone), f"{erased} were erased, not {len(gone)} records")
@@ -367,7 +375,8 @@ class World:
                 self.trace.saw(f"erased: {kind}", count)
             book.schedule.disturb()
         self.messages.gone.update(gone)
-        self.messages.people.erase(ids)
+        named = [known for position in gone for known in self.messages.kept[position].linking]
+        self.messages.people.erase(ids, named)
 
     # -- what must hold --------------------------------------------------------------------------------
 
