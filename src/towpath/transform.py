@@ -200,10 +200,13 @@ class Child:
         return process
 
     def _send(self, process: Process, messages: Sequence[Message]) -> None:
-        """Hand over all at once; the pipe's transport holds what the process has not read yet."""
+        """Hand over all at once; the pipe's transport holds what is not read yet. Raises `Unanswered`."""
         if process.stdin is not None:
             bodies = [_encode(_shown(message)) for message in messages]
-            process.stdin.writelines(part for body in bodies for part in (len(body).to_bytes(4), body))
+            try:
+                process.stdin.writelines(part for body in bodies for part in (len(body).to_bytes(4), body))
+            except (RuntimeError, OSError):  # uvloop's, for a pipe whose other end has gone
+                raise Unanswered(GONE) from None
 
     async def _answer(self, process: Process, within_s: float) -> _Answer:
         """Read the next answer. Raises `Unanswered`."""

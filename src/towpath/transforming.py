@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO, TypeAlias
 
 import msgspec
@@ -42,6 +43,7 @@ class TooLarge(Unfit):
 def main(target: str, directory: str) -> None:
     """Answer until standard input ends."""
     given, answers = _own_pipes()
+    os.register_at_fork(after_in_child=partial(_mute, given, answers))
     _bound_memory()
     try:
         function = load(target, directory)
@@ -135,6 +137,14 @@ def _own_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.dup2(2, 1)
     os.close(nothing)
     return given, answers
+
+
+def _mute(*pipes: BinaryIO) -> None:
+    """Take the pipes from a copy that the function forked: its answers would be taken for those to others."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for pipe in pipes:
+        os.dup2(nothing, pipe.fileno())
+    os.close(nothing)
 
 
 def _read(given: BinaryIO) -> bytes | None:

@@ -33,6 +33,11 @@ def change(message):
         os._exit(3)
     if event == "leaves":
         sys.exit("gone")
+    if event == "forks":
+        os.fork()
+        return {{**message, "properties": {{"of": message["userId"]}}}}
+    if event == "says whose":
+        return {{**message, "properties": {{"of": message["userId"]}}}}
     if event == "raises":
         raise ValueError("not this one")
     if event == "nothing":
@@ -404,3 +409,38 @@ def test_anything_else_is_not(returned: object) -> None:
 def test_times_and_origin_are_not_for_the_function_to_say() -> None:
     given: Callable[[object], object] = transforming.fitting
     assert given({"type": "track", "source": "x", "trust": "server", "receivedAt": 5}) == [{"type": "track"}]
+
+
+@pytest.mark.spec("D24", "P9")
+async def test_a_copy_that_the_function_forks_answers_nothing(tmp_path: Path) -> None:
+    """Else each later person's message would be sent with what was made of another one's."""
+    write(tmp_path)
+    people = [
+        msgspec.structs.replace(message("forks" if n == 1 else "says whose"), user_id=f"u{n}")
+        for n in range(5)
+    ]
+    async with running(tmp_path) as transform:
+        first = await every(transform, people)
+        again = await every(transform, people[2:])
+    assert [each.messages[0].properties for each in first] == [{"of": f"u{n}"} for n in range(5)]
+    assert [each.messages[0].properties for each in again] == [{"of": f"u{n}"} for n in range(2, 5)]
+
+
+async def test_a_pipe_that_breaks_while_handing_over_is_one_failure(tmp_path: Path) -> None:
+    write(tmp_path)
+    async with running(tmp_path) as transform:
+        await make(transform, "plain")
+        process = transform._child._process
+        assert process is not None
+        assert process.stdin is not None
+
+        def broken(_: object) -> None:
+            raise RuntimeError(
+                "unable to perform operation on <WriteUnixTransport closed=True>; the handler is closed"
+            )
+
+        process.stdin.writelines = broken  # type: ignore[method-assign]
+        (failed,) = await make(transform, "plain")
+        assert "its process ended" in failed.failure
+        (made,) = await make(transform, "plain")
+        assert made.messages
