@@ -26,19 +26,24 @@ STEP_LETTERS = 500
 """How many letters one transaction replays, so that appends need not wait for all of them."""
 
 
-def _chosen(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
-    """The query of a filter, without order or limit, and its values."""
-    conditions, values = ["1"], list[object]()
-    for column, value in (
+def equalities(where: DeadFilter) -> list[tuple[str, object]]:
+    """The columns (of dead `d`, connection `c`) that a filter wants to have a value."""
+    wanted: tuple[tuple[str, object], ...] = (
         ("c.name", where.connection),
         ("d.code", where.code),
         ("d.reason", where.reason),
         ("d.person", where.person),
         ("d.message_id", where.message_id),
-    ):
-        if value is not None:
-            conditions.append(f"{column} = ?")
-            values.append(value)
+    )
+    return [(column, value) for column, value in wanted if value is not None]
+
+
+def _chosen(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
+    """The query of a filter, without order or limit, and its values."""
+    conditions, values = ["1"], list[object]()
+    for column, value in equalities(where):
+        conditions.append(f"{column} = ?")
+        values.append(value)
     if where.since is not None:
         conditions.append("d.died_at >= ?")
         values.append(where.since)

@@ -10,6 +10,7 @@ import msgspec
 
 from ...message import Record
 from .. import Dead, DeadFilter, Key, Parked, partition_of
+from ..letters import equalities
 from ..settle import DEAD, EXTRA, Letter
 from .rows import GONE, Counts, array, count, lock, park, relane
 from .sessions import Session
@@ -26,16 +27,9 @@ unpack = msgspec.msgpack.Decoder(Letter).decode
 def _chosen(where: DeadFilter, columns: str) -> tuple[str, list[object]]:
     """The query of a filter, without order or limit, and its values."""
     conditions, values = ["true"], list[object]()
-    for column, value in (
-        ("c.name", where.connection),
-        ("d.code", where.code),
-        ("d.reason", where.reason),
-        ("d.person", where.person),
-        ("d.message_id", where.message_id),
-    ):
-        if value is not None:
-            conditions.append(f"{column} = %s")
-            values.append(value)
+    for column, value in equalities(where):
+        conditions.append(f"{column} = %s")
+        values.append(value)
     if where.since is not None:
         conditions.append("d.died_at >= %s")
         values.append(where.since)
