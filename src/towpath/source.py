@@ -1,19 +1,23 @@
-"""Where messages come from: sources that call us, sources we ask, and the settings all of them share."""
+"""Where messages come from: sources that call us, that we ask, that we listen to; and what they share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 from pydantic import Field
 
-from .destination import Scope, Settings
+from .destination import Check, Settings
 from .message import Message, Trust
 
-State: TypeAlias = Mapping[str, object]
-"""Where a polled source goes on: JSON, opaque to towpath."""
+if TYPE_CHECKING:
+    from .clock import Clock
+    from .http import Http
+
+State: TypeAlias = Mapping[str, Any]
+"""Where a poll goes on: JSON, opaque to towpath."""
 
 
 class SourceSettings(Settings):
@@ -33,24 +37,105 @@ S = TypeVar("S", bound=SourceSettings)
 
 
 class Incoming(Struct, frozen=True):
-    """One request to us. Header names are lower case; `body` is inflated and within the limits."""
+    """One request to us. Header names are lower case; `body` is inflated and within the limits.
+
+    `path` is what follows the source's own path, without a slash at either end.
+    """
 
     method: str
-    path: str
+    path: str = ""
     query: str = ""
     headers: Mapping[str, str] = {}
     body: bytes = b""
 
 
+class Unfit(Struct, frozen=True):
+    """Something heard that is no message: it is kept with its reason like a dead letter (`towpath dlq`).
+
+    `code` is a word for filters, `reason` says what is wrong and where, without values of people's data.
+    """
+
+    code: str
+    reason: str
+    raw: bytes = b""
+
+
+class Ignored(Struct, frozen=True):
+    """Something heard that changes nothing, like a change older than the last one; counted by its reason."""
+
+    reason: str
+
+
+Heard: TypeAlias = Message | Unfit | Ignored
+
+
+class Known(Protocol):
+    """What a source remembers of what it took in, by key; kept once the messages are, never before.
+
+    Values are opaque bytes. Within one turn it shows the turn's own changes.
+    """
+
+    def load(self, keys: Collection[str]) -> None:
+        """Read the values of these keys at once, for the `find` of each."""
+        ...
+
+    def find(self, key: str) -> bytes | None:
+        """The value; None when there is none or its time is over."""
+        ...
+
+    def keep(self, key: str, value: bytes, ttl_s: float | None = None) -> None:
+        """Remember a value, for good or for some seconds."""
+        ...
+
+    def drop(self, key: str) -> None:
+        """Forget a key."""
+        ...
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin so, in order, as of the last turn that was kept."""
+        ...
+
+    def count(self, prefix: str = "") -> int:
+        """How many keys begin so."""
+        ...
+
+
 class Page(Struct, frozen=True):
-    """Messages of a polled source, and the state that holds once they are appended."""
+    """Some things heard at once. `heard` makes messages of `items`; `state` holds once they are kept.
 
-    messages: Sequence[Message]
-    state: State
+    `total` is how many items there will be in all, where that is known.
+    """
+
+    items: Sequence[Any]
+    state: State = {}
+    total: int | None = None
 
 
-class Inbound(ABC, Generic[S]):
-    """A source that calls us. The answer leaves only after its messages are on disk."""
+class Poll(Struct, frozen=True):
+    """Something a source can be asked for: a job named `<source>.<name>`.
+
+    `every_s` is how often it runs by itself; None is only by hand. `about` is one sentence for people.
+    """
+
+    name: str
+    about: str
+    every_s: float | None = None
+
+
+class SourceScope(Struct, frozen=True):
+    """What asking and listening may touch. `known` shows what is kept; only `heard` changes it.
+
+    `options` are what a run was asked with by hand (`towpath jobs run NAME --set key=value`).
+    """
+
+    http: Http
+    clock: Clock
+    known: Known
+    options: Mapping[str, str] = {}
+
+
+class Source(ABC, Generic[S]):
+    """Where messages come from. The kinds of source below say how."""
 
     name: ClassVar[str]
     Settings: ClassVar[type[Any]]
@@ -58,24 +143,64 @@ class Inbound(ABC, Generic[S]):
     def __init__(self, settings: S) -> None:
         self.settings = settings
 
-    @abstractmethod
-    def verify(self, request: Incoming) -> None:
-        """Check signature or key, in constant time. Raises `errors.Unauthorized`."""
+    def headers(self) -> Mapping[str, str]:
+        """Credential headers of what asks: kept out of every record and log."""
+        return {}
+
+    def budgets(self) -> Mapping[str, float]:
+        """Requests per minute by bucket, for what asks."""
+        return {}
+
+    async def check(self, scope: SourceScope) -> Sequence[Check]:
+        """Ask whether these settings work, changing nothing there; one line per capability."""
+        return ()
+
+
+class Inbound(Source[S]):
+    """A source that calls us, at `/webhooks/<its name>`. The answer leaves only after its messages are kept.
+
+    `path` is a second address, `/webhooks/<path>`, for where there is one source of the kind only.
+    """
+
+    path: ClassVar[str] = ""
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
 
     @abstractmethod
-    def messages(self, request: Incoming) -> Iterable[Message]:
-        """The request as messages, in order. Pure."""
-
-
-class Polled(ABC, Generic[S]):
-    """A source we ask."""
-
-    name: ClassVar[str]
-    Settings: ClassVar[type[Any]]
-
-    def __init__(self, settings: S) -> None:
-        self.settings = settings
+    def verify(self, request: Incoming, now: float) -> None:
+        """Check signature or key, in constant time; `now` is Unix seconds. Raises `errors.Unauthorized`."""
 
     @abstractmethod
-    def pages(self, state: State, scope: Scope) -> AsyncIterator[Page]:
-        """Everything since `state`, page by page; each page's state is saved with its messages."""
+    def messages(self, request: Incoming, known: Known) -> Iterable[Heard]:
+        """The request as messages, in order; no I/O. Raises `Malformed` when it cannot be read at all."""
+
+    def answer(self) -> bytes:
+        """The body of the 200."""
+        return b"OK"
+
+
+class Malformed(ValueError):
+    """A request that cannot be read: answered 400 with this text, kept like a dead letter."""
+
+
+class Polled(Source[S]):
+    """A source that we ask."""
+
+    @abstractmethod
+    def polls(self) -> Sequence[Poll]:
+        """What it can be asked for."""
+
+    @abstractmethod
+    def pages(self, poll: str, state: State, scope: SourceScope) -> AsyncIterator[Page]:
+        """Everything since `state` ({} at first), page by page. Raises `Undelivered` of `scope.http`."""
+
+    @abstractmethod
+    def heard(self, page: Page, known: Known) -> Iterable[Heard]:
+        """A page as messages, in order; no I/O."""
+
+
+class Listening(Polled[S]):
+    """A source that we hold a connection to."""
+
+    @abstractmethod
+    def listen(self, scope: SourceScope) -> AsyncIterator[Page] | None:
+        """What comes, for ever, or None where the settings ask for none; begun again when it ends or fails."""
