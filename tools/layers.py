@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "courier",
         "deliver",
         "dispatch",
+        "feed",
         "health",
         "identity",
         "ingest",
@@ -69,6 +70,7 @@ FOR_EXTENSIONS = frozenset(
         "source",
         "mapping",
         "signature",
+        "units",
         "vendors",
     }
 )

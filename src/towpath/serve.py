@@ -15,6 +15,7 @@ from .api import admin
 from .app import App
 from .config import Config, ConfigError
 from .errors import TowpathError
+from .ingest.inbound import takes
 from .server import Listener, tcp, unix
 
 log = structlog.get_logger("towpath.serve")
@@ -59,7 +60,8 @@ def _listeners(app: App, config: Config, undo: contextlib.ExitStack) -> list[Lis
     async def events(
         scope: MutableMapping[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
     ) -> None:
-        await app.ingest(scope, receive, send)  # a reload may have put another one in its place
+        # A reload may have put others in their place.
+        await (app.sources.webhooks if takes(scope["path"]) else app.ingest)(scope, receive, send)
 
     tls, door = config.server.tls, config.admin
     listening = undo.enter_context(contextlib.closing(tcp(config.server.listen, "server.listen")))

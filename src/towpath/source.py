@@ -115,17 +115,19 @@ class Poll(Struct, frozen=True):
     """Something a source can be asked for: a job named `<source>.<name>`.
 
     `every_s` is how often it runs by itself; None is only by hand. `about` is one sentence for people.
+    `options` are what a run by hand may be told, each with one sentence.
     """
 
     name: str
     about: str
     every_s: float | None = None
+    options: Mapping[str, str] = {}
 
 
 class SourceScope(Struct, frozen=True):
     """What asking and listening may touch. `known` shows what is kept; only `heard` changes it.
 
-    `options` are what a run was asked with by hand (`towpath jobs run NAME --set key=value`).
+    `options` are what a run by hand was told (`towpath jobs run NAME key=value`).
     """
 
     http: Http
@@ -203,4 +205,4 @@ class Listening(Polled[S]):
 
     @abstractmethod
     def listen(self, scope: SourceScope) -> AsyncIterator[Page] | None:
-        """What comes, for ever, or None where the settings ask for none; begun again when it ends or fails."""
+        """What comes, for ever; None where the settings ask for none. Begun again when it ends or fails."""

@@ -103,7 +103,7 @@ def test_an_erasure_leaves_no_key_behind(state: State, tmp_path: Path) -> None:
     state.flush()
     memory.keep("email=canary2@example.com", "id-canary", 60)
     assert b"canary" in everything(tmp_path)
-    state.forget_memories()
+    state.forget_people(())
     assert memory.find("email=canary@example.com") is None
     assert b"canary" not in everything(tmp_path), "while the server runs"
     state.close()
@@ -113,7 +113,7 @@ def test_an_erasure_leaves_no_key_behind(state: State, tmp_path: Path) -> None:
 @pytest.mark.spec("D10")
 async def test_an_erasure_in_a_thread_meets_a_loop_at_work(state: State, clock: Clock) -> None:
     memories = [state.memory("first")]
-    erasing = asyncio.ensure_future(asyncio.to_thread(state.forget_memories))
+    erasing = asyncio.ensure_future(asyncio.to_thread(state.forget_people, ()))
     count = 0
     while not erasing.done():
         count += 1
@@ -139,8 +139,8 @@ def test_an_erasure_that_cannot_empty_the_log_says_so(state: State, tmp_path: Pa
         reader.execute("BEGIN").close()
         reader.execute("SELECT count(*) FROM memory").fetchall()
         with pytest.raises(TowpathError, match="another program reads"):
-            state.forget_memories()
-    state.forget_memories()
+            state.forget_people(())
+    state.forget_people(())
     assert b"canary" not in everything(tmp_path)
 
 

@@ -31,6 +31,7 @@ class Destinations:
             ("GET", "/connectors/{name}", self.connector),
             ("GET", "/destinations", self.destinations),
             ("POST", "/destinations/{name}/test", self.test),
+            ("POST", "/sources/{name}/test", self.test_source),
             ("POST", "/destinations/{name}/pause", self.pause),
             ("POST", "/destinations/{name}/resume", self.resume),
         ]
@@ -101,6 +102,17 @@ class Destinations:
             for running in self._running(name):
                 await running.loop.pauses.recheck()
         return [msgspec.to_builtins(check) for check in checks]
+
+    async def test_source(self, request: Request) -> Any:
+        """Ask a source's own check."""
+        name = request.path_params["name"]
+        if name not in self._app.config.sources:
+            known = ", ".join(self._app.config.sources) or "none"
+            raise Missing(f"there is no source {name!r}", code="E4411", fix=f"known: {known}")
+        try:
+            return [msgspec.to_builtins(check) for check in await self._app.sources.check(name)]
+        except Exception as error:
+            return [{"name": "the source answers", "ok": False, "detail": str(error), "capability": ""}]
 
     def _running(self, destination: str) -> list[Running]:
         return [

@@ -49,6 +49,7 @@ class Program:
             "sources": await app.store.counts(),
             "connections": {name: _running(running) for name, running in app.connections.items()},
             "pauses": [views.pause(row) for row in await app.store.pauses()],
+            "heard": app.sources.standing(),
         }
 
     async def reload(self, _: Request) -> Any:

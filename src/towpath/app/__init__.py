@@ -34,9 +34,10 @@ from ..transport_http1 import Http1Transport
 from ..wiring import allowances, connection_of
 from .people import Mentions, People
 from .running import Running
+from .sources import Sources
 from .trim import Trim
 
-__all__ = ["App", "Mentions", "People", "Reloaded", "Running"]
+__all__ = ["App", "Mentions", "People", "Reloaded", "Running", "Sources"]
 
 RESTORED_S = 5.0
 log = structlog.get_logger("towpath.app")
@@ -64,6 +65,7 @@ class App:
     ingest: Ingest
     people: People
     jobs: Jobs
+    sources: Sources
 
     def __init__(
         self,
@@ -144,6 +146,8 @@ class App:
         self.jobs = Jobs(self.state.jobs, self.clock, redact=self._redact)
         undo.callback(self.jobs.close)
         self.ingest = self._make_ingest(config)
+        self.sources = Sources(self.store, self.state, self.clock, self._open_transport, self.jobs)
+        await self.sources.apply(config)
         await self._connect(config)
         await self._register_jobs(config)
 
@@ -156,6 +160,7 @@ class App:
             if entry.enabled:
                 self._start(self._make_running(entry, self.config))
         await self._warn_of_leftovers()
+        self.sources.listen()
         await self.jobs.start()
 
     async def _warn_of_leftovers(self) -> None:
@@ -171,6 +176,7 @@ class App:
     async def halt(self) -> None:
         """Stop delivering, within 10 seconds: calls under way end and are settled, jobs keep their place."""
         self.bus.close()
+        await self.sources.stop()
         await asyncio.gather(self.jobs.stop(), *(running.stop() for running in self.connections.values()))
 
     async def stop(self) -> None:
@@ -197,6 +203,7 @@ class App:
                 if entry.enabled and not self._runs(entry, config)
             ]
             self._put_in_force(config)
+            await self.sources.apply(config)
             await self._register_jobs(config)
             return await self._replace(fresh)
 
@@ -329,7 +336,7 @@ class App:
     # -- jobs ------------------------------------------------------------------------------------------
 
     async def _register_jobs(self, config: Config) -> None:
-        trim = Trim(self.store, self.jobs, self.reserve, lambda: self.config.retention)
+        trim = Trim(self.store, self.state, self.jobs, self.reserve, lambda: self.config.retention)
         await self.jobs.register(trim, config.jobs.trim.times())
 
     def _redact(self, text: str) -> str:

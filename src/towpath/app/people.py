@@ -103,7 +103,7 @@ class People:
             erased = await self._store.erase(ids)
             for loop in self._loops():
                 loop.forget(ids, erased.renamed)
-            await asyncio.to_thread(self._state.forget_memories)
+            await asyncio.to_thread(self._state.forget_people, ids)
         finally:
             self._erasing = {one: at for one, at in self._erasing.items() if one not in ids}
         return {"records": erased.records, "copies": erased.copies}

@@ -10,12 +10,12 @@ from ..config.model import Retention
 from ..jobs import Job, NoSettings, Run
 from ..jobs.runner import Jobs
 from ..log.sqlite import SqliteStore
-from ..state import Reserve
+from ..state import Reserve, State
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
-STEPS = 3
+STEPS = 4
 
 
 class Trim(Job[NoSettings]):
@@ -26,15 +26,21 @@ class Trim(Job[NoSettings]):
     retries_s = (60.0, 600.0, 3600.0)
 
     def __init__(
-        self, store: SqliteStore, jobs: Jobs, reserve: Reserve, retention: Callable[[], Retention]
+        self,
+        store: SqliteStore,
+        state: State,
+        jobs: Jobs,
+        reserve: Reserve,
+        retention: Callable[[], Retention],
     ) -> None:
         self._store = store
+        self._state = state
         self._jobs = jobs
         self._reserve = reserve
         self._retention = retention
 
     async def run(self, run: Run[NoSettings]) -> None:
-        """Three steps, each of which bears repeating; `written` counts what was dropped."""
+        """Four steps, each of which bears repeating; `written` counts what was dropped."""
 
         def before(keep: timedelta) -> float:
             return run.clock.now() - keep.total_seconds()
@@ -43,6 +49,8 @@ class Trim(Job[NoSettings]):
         await asyncio.to_thread(self._reserve.keep)
         self._dropped(run, "messages", await self._store.trim(before(keep.log)))
         self._dropped(run, "dead letters", await self._store.prune(before(keep.dead_letters)))
+        stale = await asyncio.to_thread(self._state.prune, run.clock.now())
+        self._dropped(run, "facts of sources", stale)
         self._dropped(run, "runs of jobs", await self._jobs.prune(before(keep.jobs)))
 
     def _dropped(self, run: Run[NoSettings], what: str, number: int) -> None:

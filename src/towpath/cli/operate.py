@@ -103,7 +103,7 @@ def test_connector(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: Json
     """Check one of them."""
     found = Client(config).get(path("connectors", name))
     if found["role"] == "source":
-        show_checks([{"name": f"{name} is configured", "ok": True}], as_json=json)
+        show_checks(Client(config).post(path("sources", name, "test")), as_json=json)
         return
     test_destination(name, config, json)
 
@@ -170,16 +170,26 @@ def show_balance(
         raise typer.Exit(FAILURE)
 
 
+def _heard_columns(heard: dict[str, Any]) -> list[str]:
+    """What is only told of sources beside the event API, where it says anything."""
+    told = ("ignored", "unauthorized", "failure")
+    return [name for name in told if any(line[name] for line in heard.values())]
+
+
 def status(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show what runs: sources, connections, pauses; also without a server, what is kept."""
     found = Client(config).get("/status")
     if json:
         show_json(found)
         return
-    tables = ("sources", "connections", "pauses")
+    tables = ("sources", "connections", "pauses", "heard")
     show_fields({name: value for name, value in found.items() if name not in tables}, as_json=False)
-    sources = [{"source": name, **counts} for name, counts in found["sources"].items()]
-    show_rows(sources, ["source", "accepted", "duplicates", "refused"], "\nno source yet", as_json=False)
+    heard = found["heard"]
+    counted = found["sources"]
+    names = dict.fromkeys([*counted, *heard])
+    sources = [{"source": name, **counted.get(name, {}), **heard.get(name, {})} for name in names]
+    columns = ["source", "accepted", "duplicates", "refused", *_heard_columns(heard)]
+    show_rows(sources, columns, "\nno source yet", as_json=False)
     rows = [{"connection": name, **line} for name, line in found["connections"].items()]
     columns = ["connection", "destination", "state", "in_memory", "cursor", "failures", "failure"]
     show_rows(rows, columns, "no connection is at work", as_json=False)

@@ -92,6 +92,15 @@ class Jobs:
         await self._offload(lambda: self._timetable.plan(job.name, schedule))
         self._wake.set()
 
+    async def forget(self, name: str) -> None:
+        """Take a job back: its schedule ends, and a run at work stops and keeps its checkpoint."""
+        if self._jobs.pop(name, None) is None:
+            return
+        await self._offload(lambda: self._timetable.plan(name, None))
+        for execution in list(self._working.values()):
+            if execution.job.name == name:
+                execution.stop("stop")
+
     async def start(self) -> None:
         """Work on what is due, from now on."""
         await self._clear()

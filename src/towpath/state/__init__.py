@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -11,8 +12,10 @@ from sqlalchemy.exc import DatabaseError
 from towpath.clock import Clock, SystemClock
 from towpath.errors import TowpathError
 
+from . import known
 from .engine import open_engine
 from .jobs import JobRuns
+from .known import KnownFacts
 from .memory import DurableMemory, Memories
 from .reserve import Reserve
 from .schema import migrate
@@ -20,7 +23,7 @@ from .secrets import Sealed, SealedSecrets
 
 FILE = "state.db"
 
-__all__ = ["FILE", "DurableMemory", "JobRuns", "Reserve", "Sealed", "SealedSecrets", "State"]
+__all__ = ["FILE", "DurableMemory", "JobRuns", "KnownFacts", "Reserve", "Sealed", "SealedSecrets", "State"]
 
 
 class State:
@@ -31,6 +34,7 @@ class State:
         self.sealed_secrets = SealedSecrets(engine)
         self.jobs = JobRuns(engine)
         self._engine = engine
+        self._clock = clock
         self._memories = Memories(engine, clock)
 
     @classmethod
@@ -54,13 +58,24 @@ class State:
         """The memory of a connection."""
         return self._memories.of(connection)
 
-    def forget_memories(self) -> None:
-        """Empty every connection's memory: its keys may be people's addresses (D10).
+    def facts(self, source: str) -> KnownFacts:
+        """What a source remembers of what it took in."""
+        return KnownFacts(self._engine, source, self._clock)
+
+    def forget_people(self, ids: Collection[str]) -> None:
+        """Forget what sources know of these ids, and empty every connection's memory (D10).
+
+        A memory's keys may be people's addresses: it is a cache, so all of it goes.
 
         When it returns, nothing of it is left in the files. Blocks on the disk and is safe in any thread:
         call it through `asyncio.to_thread`. Raises `TowpathError`.
         """
+        known.forget_naming(self._engine, ids)
         self._memories.clear()
+
+    def prune(self, now: float) -> int:
+        """Delete what sources remember and whose time is over. Blocks. Returns how many facts."""
+        return known.prune(self._engine, now)
 
     def flush(self) -> None:
         """Write what the memories still hold back. Blocks; call it off the loop."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-REVISION = "0002"  # the newest file of migrations/versions; a test keeps them in step
+REVISION = "0003"  # the newest file of migrations/versions; a test keeps them in step
 
 metadata = MetaData()
 
@@ -76,4 +76,14 @@ job_schedules = Table(
     Column("paused", Boolean, nullable=False),
     Column("planned_at", Float, nullable=False),
     Column("next_at", Float, nullable=False),
+)
+
+known = Table(
+    "known",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+    Column("expires_at", Float),  # NULL: for good
+    Index("known_expiry", "expires_at"),
 )

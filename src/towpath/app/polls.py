@@ -1,0 +1,97 @@
+"""The job that asks a source: page by page into the log, resumed where the last kept page ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from pydantic import Field, create_model
+
+from ..destination import Settings
+from ..feed import Fed, Feed
+from ..http import Undelivered
+from ..jobs import GiveUp, Job, Run, Snooze
+from ..outcome import Retry
+from ..source import Heard, Known, Page, Poll, Polled, SourceScope
+
+SHORTEST_WAIT_S = 5.0
+
+
+class PollSettings(Settings):
+    """The settings of every poll; those of one source's poll come on top."""
+
+    dry_run: bool = Field(default=False, description="Count what would be taken in, and take nothing.")
+
+
+class PollJob(Job[PollSettings]):
+    """Asks one source for one thing. `scope` makes what asking may touch, from a run's options."""
+
+    kind = "poll"
+
+    def __init__(
+        self,
+        source: str,
+        polled: Polled[Any],
+        poll: Poll,
+        feed: Feed,
+        scope: Callable[[dict[str, str]], SourceScope],
+    ) -> None:
+        self.about = poll.about  # type: ignore[misc]  # each poll has its own sentence
+        self.Settings = _settings(poll)  # type: ignore[misc]  # and its own options
+        self._name = f"{source}.{poll.name}"
+        self._polled = polled
+        self._poll = poll
+        self._feed = feed
+        self._scope = scope
+
+    @property
+    def name(self) -> str:
+        """`<source>.<poll>`."""
+        return self._name
+
+    async def run(self, run: Run[PollSettings]) -> None:
+        """Take in page after page; each page's state is the checkpoint."""
+        given = {name: str(value) for name, value in run.settings.model_dump().items() if value}
+        given.pop("dry_run", None)
+        try:
+            async for page in self._polled.pages(self._poll.name, run.checkpoint or {}, self._scope(given)):
+                fed = await self._take(page, dry=run.settings.dry_run)
+                _note(run, page, fed)
+                await run.save(page.state, done=run.state.done + len(page.items), total=page.total)
+        except Undelivered as error:
+            raise _ending(error) from error
+        counts = run.state.counts
+        did = "would be" if run.settings.dry_run else "were"
+        run.log(f"{counts.read} read; {counts.written} messages {did} taken in; {counts.skipped} ignored")
+
+    async def _take(self, page: Page, *, dry: bool) -> Fed:
+        make = partial(_heard, self._polled, page)
+        return await (self._feed.rehearse(make) if dry else self._feed.take(make))
+
+
+def _heard(polled: Polled[Any], page: Page, known: Known) -> Iterable[Heard]:
+    return polled.heard(page, known)
+
+
+def _note(run: Run[PollSettings], page: Page, fed: Fed) -> None:
+    ignored = sum(fed.ignored.values())
+    run.count(read=len(page.items), written=fed.messages, skipped=ignored, failed=fed.unfit)
+    if fed.unfit:
+        run.log(f"{fed.unfit} cannot be taken in; see  towpath dlq list", "warning")
+
+
+def _ending(error: Undelivered) -> Exception:
+    """What a job does after a request that failed: go on later, or give up with the vendor's words."""
+    outcome = error.outcome
+    reason = getattr(outcome, "reason", "")
+    if isinstance(outcome, Retry):
+        return Snooze(max(outcome.after_s or 0.0, SHORTEST_WAIT_S), reason)
+    return GiveUp(reason)
+
+
+def _settings(poll: Poll) -> type[PollSettings]:
+    fields: dict[str, Any] = {
+        name: (str, Field(default="", description=about)) for name, about in poll.options.items()
+    }
+    return create_model("PollSettings", __base__=PollSettings, **fields)

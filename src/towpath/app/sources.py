@@ -1,0 +1,196 @@
+"""The sources at work beside the event API: those that call us, that we ask, that we listen to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+from msgspec import Struct
+
+from .. import registry
+from ..budget import Budget
+from ..clock import Clock
+from ..config import Config, SourceEntry
+from ..destination import Check
+from ..feed import Feed
+from ..http import Http, Transport
+from ..ingest import IngestLimits
+from ..ingest.inbound import Door, Webhooks
+from ..jobs import Schedule
+from ..jobs.runner import Jobs
+from ..log import Log
+from ..redaction import setting_secrets
+from ..source import Heard, Inbound, Known, Listening, Page, Polled, Source, SourceScope
+from ..state import State
+from .polls import PollJob
+
+BACK_OFF_S = (1.0, 5.0, 15.0, 60.0, 300.0)
+STEADY_S = 600.0
+
+log = structlog.get_logger("towpath.sources")
+
+
+class Station(Struct):
+    """One source at work; `hearing` is the task that listens, where it does."""
+
+    entry: SourceEntry
+    source: Source[Any]
+    feed: Feed
+    hearing: asyncio.Task[None] | None = None
+    failure: str = ""
+
+
+class Sources:
+    """Every source of the configuration but the event API's. `apply` puts a configuration in force."""
+
+    def __init__(self, log: Log, state: State, clock: Clock, transport: Transport, jobs: Jobs) -> None:
+        self.stations: dict[str, Station] = {}
+        self.webhooks = Webhooks({}, clock)
+        self._log = log
+        self._state = state
+        self._clock = clock
+        self._transport = transport
+        self._jobs = jobs
+        self._listening = False
+
+    async def apply(self, config: Config) -> None:
+        """Put a configuration's sources in force: what did not change goes on.
+
+        Raises `TowpathError` for a kind that cannot be loaded, with nothing changed.
+        """
+        wanted = {
+            name: made for name, entry in config.sources.items() if (made := _source(entry)) is not None
+        }
+        leaving = [
+            name
+            for name, station in self.stations.items()
+            if name not in wanted or station.entry != config.sources[name]
+        ]
+        for name in leaving:
+            await self._leave(name)
+        for name, source in wanted.items():
+            if name not in self.stations:
+                self.stations[name] = self._station(config.sources[name], source)
+                await self._register(name)
+        self._open_doors(config)
+        if self._listening:
+            self.listen()
+
+    def listen(self) -> None:
+        """Begin listening, where sources do."""
+        self._listening = True
+        for name, station in self.stations.items():
+            if isinstance(station.source, Listening) and station.hearing is None:
+                station.hearing = asyncio.create_task(self._keep_listening(name, station))
+
+    async def stop(self) -> None:
+        """End listening; what was heard and not kept is heard again at the next start."""
+        self._listening = False
+        tasks = [station.hearing for station in self.stations.values() if station.hearing is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def check(self, name: str) -> list[Check]:
+        """Ask a source whether its settings work."""
+        station = self.stations.get(name)
+        found = [] if station is None else await station.source.check(self._scope(station, {}))
+        return list(found) or [Check(f"{name} is configured", ok=True)]
+
+    def standing(self) -> Mapping[str, dict[str, Any]]:
+        """What each source ignored and refused since the start, and why it does not hear, if so."""
+        return {
+            name: {
+                "ignored": dict(station.feed.counts),
+                "unauthorized": self.webhooks.refused[name],
+                "failure": station.failure,
+            }
+            for name, station in self.stations.items()
+        }
+
+    # -- parts -----------------------------------------------------------------------------------------
+
+    def _station(self, entry: SourceEntry, source: Source[Any]) -> Station:
+        facts = self._state.facts(entry.name)
+        return Station(entry, source, Feed(entry.name, entry.settings.trust, self._log, facts, self._clock))
+
+    def _scope(self, station: Station, options: Mapping[str, str]) -> SourceScope:
+        source = station.source
+        http = Http(
+            self._transport,
+            self._clock,
+            headers=source.headers(),
+            throttles={bucket: Budget(self._clock, rate) for bucket, rate in source.budgets().items()},
+            secrets=setting_secrets(station.entry.settings),
+        )
+        return SourceScope(http, self._clock, station.feed.facts.turn(), options)
+
+    async def _register(self, name: str) -> None:
+        station = self.stations[name]
+        if not isinstance(station.source, Polled):
+            return
+        for poll in station.source.polls():
+            job = PollJob(name, station.source, poll, station.feed, partial(self._scope, station))
+            schedule = None if poll.every_s is None else Schedule(every_s=poll.every_s)
+            await self._jobs.register(job, schedule)
+
+    async def _leave(self, name: str) -> None:
+        station = self.stations.pop(name)
+        if station.hearing is not None:
+            station.hearing.cancel()
+            await asyncio.gather(station.hearing, return_exceptions=True)
+        if isinstance(station.source, Polled):
+            for poll in station.source.polls():
+                await self._jobs.forget(f"{name}.{poll.name}")
+
+    def _open_doors(self, config: Config) -> None:
+        doors = {
+            name: Door(station.source, station.feed, getattr(station.entry.settings, "emulator", False))
+            for name, station in self.stations.items()
+            if isinstance(station.source, Inbound)
+        }
+        limits = IngestLimits(request_bytes=config.server.limits.request)
+        self.webhooks.replace(doors, limits=limits, trusted_proxies=config.server.trusted_proxies)
+
+    async def _keep_listening(self, name: str, station: Station) -> None:
+        """Listen for ever; begin again after a pause when it ends or fails."""
+        failures = 0
+        while True:
+            began_s = self._clock.monotonic()
+            try:
+                pages = _pages(station.source, self._scope(station, {}))
+                if pages is None:
+                    return
+                await self._hear(station, pages)
+                station.failure = "the connection ended"
+            except Exception as error:
+                station.failure = f"{type(error).__name__}: {str(error)[:300]}"
+            failures = 0 if self._clock.monotonic() - began_s >= STEADY_S else failures + 1
+            pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S)) - 1] if failures else BACK_OFF_S[0]
+            log.warning(
+                "a source does not hear and begins again",
+                source=name, why=station.failure, again_in_s=pause_s,
+            )  # fmt: skip
+            await self._clock.sleep(pause_s)
+
+    async def _hear(self, station: Station, pages: AsyncIterator[Page]) -> None:
+        async for page in pages:
+            await station.feed.take(partial(_heard, station.source, page))
+            station.failure = ""
+
+
+def _pages(source: Source[Any], scope: SourceScope) -> AsyncIterator[Page] | None:
+    return source.listen(scope) if isinstance(source, Listening) else None
+
+
+def _heard(source: Source[Any], page: Page, known: Known) -> Iterable[Heard]:
+    return source.heard(page, known) if isinstance(source, Polled) else ()
+
+
+def _source(entry: SourceEntry) -> Source[Any] | None:
+    """The source of an entry; None for the event API, which is not a class of its own."""
+    kind: Callable[[Any], Any] = registry.sources()[entry.type]
+    return kind(entry.settings) if isinstance(kind, type) and issubclass(kind, Source) else None

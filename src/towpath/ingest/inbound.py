@@ -1,0 +1,174 @@
+"""Requests of other systems to `/webhooks/<source>`: verified, kept, and only then answered."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, MutableMapping
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from msgspec import Struct
+
+from ..clock import Clock
+from ..errors import Unauthorized
+from ..feed import Feed, Make, Unmade
+from ..log import LogFull
+from ..source import Inbound, Incoming, Known, Malformed, Unfit
+from . import answers
+from .answers import TEXT, Answer, Send, Unacceptable, text
+from .body import Bodies, Body, Receive
+from .limits import IngestLimits
+from .proxy import Proxies
+
+WEBHOOKS = "/webhooks/"
+_EMULATED = re.compile(r"/functions/projects/[^/]+/triggers/([^/]+)")
+_UNKNOWN = text(404, "no source of this name takes webhooks")
+
+_log = structlog.get_logger(__name__)
+
+
+def takes(path: str) -> bool:
+    """Whether a path is one of a webhook, and not of the event API."""
+    return path.startswith((WEBHOOKS, "/functions/"))
+
+
+class Door(Struct, frozen=True):
+    """A source that takes webhooks, and its way into the log."""
+
+    source: Inbound[Any]
+    feed: Feed
+    emulated: bool = False
+
+
+class Webhooks:
+    """Takes requests for the doors given, by name or by the `path` of a kind that only one door has.
+
+    An ASGI application. A request that proves nothing is answered 401 and counted in `refused`; one that
+    cannot be read is answered 400 and kept like a dead letter.
+    """
+
+    def __init__(self, doors: Mapping[str, Door], clock: Clock) -> None:
+        self.refused: Counter[str] = Counter()
+        self._clock = clock
+        self.replace(doors)
+
+    def replace(
+        self,
+        doors: Mapping[str, Door],
+        *,
+        limits: IngestLimits | None = None,
+        trusted_proxies: Iterable[str] = (),
+    ) -> None:
+        """Put other sources and limits in force, for the next request on."""
+        self._bodies = Bodies(limits or IngestLimits())
+        self._proxies = Proxies(trusted_proxies)
+        shared = Counter(door.source.path for door in doors.values())
+        alone = {
+            path: name for name, door in doors.items() if (path := door.source.path) and shared[path] == 1
+        }
+        self._doors = {**{path: (name, doors[name]) for path, name in alone.items()}}
+        self._doors |= {name: (name, door) for name, door in doors.items()}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one HTTP request."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        with Body(self._bodies) as body:
+            try:
+                answer = await self._answer(scope, headers, body, receive)
+            except Unacceptable as error:
+                answer = error.answer
+        await answers.deliver(send, answer)
+
+    async def _answer(
+        self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], body: Body, receive: Receive
+    ) -> Answer:
+        name, door, rest = self._find(scope)
+        if door is None:
+            return await _unread(_UNKNOWN, body, receive)
+        if scope["method"] not in door.source.methods:
+            allow = ", ".join(door.source.methods)
+            answer = text(405, f"use {' or '.join(door.source.methods)}", (b"allow", allow.encode()))
+            return await _unread(answer, body, receive)
+        if not door.source.settings.enabled:
+            return await _unread(text(404, "source is disabled"), body, receive)
+        raw = await body.read(receive, headers)
+        request = Incoming(
+            scope["method"],
+            rest,
+            scope["query_string"].decode("latin-1"),
+            {key.decode("latin-1"): value.decode("latin-1") for key, value in headers.items()},
+            raw,
+        )
+        return await self._take(name, door, request, self._sender(scope, headers))
+
+    def _find(self, scope: MutableMapping[str, Any]) -> tuple[str, Door | None, str]:
+        """The door of a path, its source's name, and what follows in the path."""
+        path: str = scope["path"]
+        if path.startswith(WEBHOOKS):
+            name, _, rest = path[len(WEBHOOKS) :].partition("/")
+            found, door = self._doors.get(unquote(name), ("", None))
+            return found, door, rest.strip("/")
+        emulated = _EMULATED.fullmatch(path)
+        found, door = self._doors.get(emulated[1], ("", None)) if emulated else ("", None)
+        if door is None or not door.emulated or not _is_loopback(scope):
+            return "", None, ""
+        return found, door, path.strip("/")
+
+    def _sender(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
+        peer = scope.get("client") or ("",)
+        return self._proxies.client(peer[0], headers.get(b"x-forwarded-for", b""))
+
+    async def _take(self, name: str, door: Door, request: Incoming, ip: str) -> Answer:
+        source = door.source
+        try:
+            source.verify(request, self._clock.now())
+        except Unauthorized as error:
+            self.refused[name] += 1
+            _log.warning("a webhook proves nothing and was refused", source=name, why=error.title)
+            return text(401, error.title)
+
+        def make(known: Known) -> Iterable[Any]:
+            return source.messages(request, known)
+
+        try:
+            await self._kept(door, make, ip)
+        except Malformed as error:
+            letter = Unfit("malformed", f"the request cannot be read: {error}", request.body)
+            await self._kept(door, lambda _: (letter,), ip)
+            return text(400, f"the request cannot be read: {error}")
+        except Unmade as error:
+            # Answered 200: sent again it would fail again, and senders hold back what comes behind it.
+            _log.error(
+                "a webhook met a fault of towpath; it is kept: towpath dlq", source=name, at=str(error)
+            )
+            letter = Unfit("unforeseen", f"towpath failed to read this: {error}", request.body)
+            await self._kept(door, lambda _: (letter,), ip)
+        return Answer(200, source.answer(), (TEXT,))
+
+    async def _kept(self, door: Door, make: Make, ip: str) -> None:
+        """Keep what a request said. Raises `Unacceptable` where the log takes nothing now."""
+        try:
+            await door.feed.take(make, ip=ip)
+        except (Malformed, Unmade):
+            raise
+        except Exception as error:
+            if not isinstance(error, LogFull):
+                _log.error("a webhook could not be kept", source=door.feed.source, error=repr(error)[:300])
+            raise answers.unkept(error) from error
+
+
+async def _unread(answer: Answer, body: Body, receive: Receive) -> Answer:
+    """Let the body go by, so that its sender sees the answer and not a reset."""
+    ended = await body.skip(receive)
+    return Answer(answer.status, answer.body, answer.headers, close=not ended)
+
+
+def _is_loopback(scope: MutableMapping[str, Any]) -> bool:
+    peer = scope.get("client")
+    try:
+        return peer is None or ip_address(peer[0]).is_loopback
+    except ValueError:
+        return False

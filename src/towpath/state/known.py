@@ -1,0 +1,158 @@
+"""What sources remember of what they took in: read in turns, changed when a turn is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, func, or_, select
+from sqlalchemy.dialects.sqlite import insert
+
+from towpath.clock import Clock
+
+from .tables import known
+
+CHUNK = 500
+
+
+class Fact(Struct, frozen=True, gc=False):
+    """A remembered value; `expires_at` is Unix seconds, None for good."""
+
+    value: bytes
+    expires_at: float | None = None
+
+
+class KnownFacts:
+    """The facts of one source on disk. Every method blocks on the disk: call it off the loop."""
+
+    def __init__(self, engine: Engine, source: str, clock: Clock) -> None:
+        self._engine = engine
+        self._source = source
+        self._clock = clock
+
+    def turn(self) -> Turn:
+        """Begin a turn: what it changes is only seen in it until `keep`."""
+        return Turn(self)
+
+    def read(self, keys: Collection[str]) -> dict[str, bytes]:
+        """The values of these keys, of those that have one."""
+        wanted, found = list(keys), {}
+        with self._engine.connect() as connection:
+            for start in range(0, len(wanted), CHUNK):
+                some = known.c.key.in_(wanted[start : start + CHUNK])
+                rows = connection.execute(select(known.c.key, known.c.value).where(*self._live(), some))
+                found.update({row.key: row.value for row in rows})
+        return found
+
+    def keep(self, changes: Mapping[str, Fact | None]) -> None:
+        """Write what a turn changed, in one transaction; None forgets a key."""
+        if changes:
+            with self._engine.begin() as connection:
+                self._write(connection, changes)
+
+    def _write(self, connection: Connection, changes: Mapping[str, Fact | None]) -> None:
+        gone = [{"k": key} for key, fact in changes.items() if fact is None]
+        if gone:
+            mine = known.c.source == self._source
+            connection.execute(delete(known).where(mine, known.c.key == bindparam("k")), gone)
+        rows = [
+            {"source": self._source, "key": key, "value": fact.value, "expires_at": fact.expires_at}
+            for key, fact in changes.items()
+            if fact is not None
+        ]
+        if rows:
+            fresh = insert(known)
+            anew = {"value": fresh.excluded.value, "expires_at": fresh.excluded.expires_at}
+            connection.execute(fresh.on_conflict_do_update(["source", "key"], set_=anew), rows)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin so, in order, read a page at a time."""
+        after = ""
+        while page := self._page(prefix, after):
+            yield from page
+            after = page[-1]
+
+    def _page(self, prefix: str, after: str) -> Sequence[str]:
+        query = select(known.c.key).where(*self._live(), *_beginning(prefix), known.c.key > after)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(query.order_by(known.c.key).limit(10 * CHUNK)))
+
+    def count(self, prefix: str = "") -> int:
+        """How many keys begin so."""
+        query = select(func.count()).select_from(known).where(*self._live(), *_beginning(prefix))
+        with self._engine.connect() as connection:
+            return connection.scalar(query) or 0
+
+    def expiry(self, ttl_s: float | None) -> float | None:
+        """When something kept now for so long is over, in Unix seconds."""
+        return None if ttl_s is None else self._clock.now() + ttl_s
+
+    def _live(self) -> tuple[ColumnElement[bool], ...]:
+        over = or_(known.c.expires_at.is_(None), known.c.expires_at > self._clock.now())
+        return known.c.source == self._source, over
+
+
+class Turn:
+    """Implements `source.Known` for one turn: reads through to the disk, holds changes back."""
+
+    def __init__(self, facts: KnownFacts) -> None:
+        self.changes: dict[str, Fact | None] = {}
+        self._facts = facts
+        self._read: dict[str, bytes | None] = {}
+
+    def load(self, keys: Collection[str]) -> None:
+        """Read the values of these keys at once."""
+        fresh = [key for key in dict.fromkeys(keys) if key not in self._read]
+        if fresh:
+            self._read |= dict.fromkeys(fresh) | self._facts.read(fresh)
+
+    def find(self, key: str) -> bytes | None:
+        """The value as this turn left it."""
+        if key in self.changes:
+            fact = self.changes[key]
+            return None if fact is None else fact.value
+        if key not in self._read:
+            self.load((key,))
+        return self._read[key]
+
+    def keep(self, key: str, value: bytes, ttl_s: float | None = None) -> None:
+        """Remember a value once the turn is kept."""
+        self.changes[key] = Fact(value, self._facts.expiry(ttl_s))
+
+    def drop(self, key: str) -> None:
+        """Forget a key once the turn is kept."""
+        self.changes[key] = None
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys on disk that begin so."""
+        return self._facts.keys(prefix)
+
+    def count(self, prefix: str = "") -> int:
+        """How many keys on disk begin so."""
+        return self._facts.count(prefix)
+
+    def undo(self, mark: Mapping[str, Fact | None]) -> None:
+        """Go back to the changes there were at a mark (a copy of `changes`)."""
+        self.changes = dict(mark)
+
+
+def forget_naming(engine: Engine, texts: Collection[str]) -> int:
+    """Forget every fact whose key or value holds one of these texts: an erasure. Returns how many."""
+    gone = 0
+    with engine.begin() as connection:
+        for text in texts:
+            held: Any = or_(func.instr(known.c.value, text.encode()) > 0, func.instr(known.c.key, text) > 0)
+            gone += connection.execute(delete(known).where(held)).rowcount
+    return gone
+
+
+def prune(engine: Engine, now: float) -> int:
+    """Delete the facts whose time is over. Returns how many."""
+    with engine.begin() as connection:
+        return connection.execute(delete(known).where(known.c.expires_at <= now)).rowcount
+
+
+def _beginning(prefix: str) -> tuple[ColumnElement[bool], ...]:
+    """A range, not LIKE: it uses the index, and no character of a prefix is special."""
+    return (known.c.key >= prefix, known.c.key < prefix + "\U0010ffff") if prefix else ()
