@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from ..errors import TowpathError
-from . import data, fixtures, jobs, new, operate, program, traffic
+from . import data, firebase, fixtures, jobs, new, operate, program, traffic
 from .output import fail
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for group, name in (
     (operate.secrets, "secrets"),
     (operate.audit, "audit"),
     (jobs.jobs, "jobs"),
+    (firebase.firebase, "firebase"),
     (new.new, "new"),
 ):
     app.add_typer(group, name=name)
