@@ -1,4 +1,4 @@
-"""What destination authors test with: contract suites and fakes, loaded on first use (pytest is optional)."""
+"""What authors of destinations and sources test with, loaded on first use (pytest is optional)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .destination import DestinationContract as DestinationContract
     from .fakes import FakeClock as FakeClock
+    from .fakes import FakeKnown as FakeKnown
     from .fakes import FakeMemory as FakeMemory
     from .fakes import FakeTransport as FakeTransport
+    from .source import InboundContract as InboundContract
 
 _HOMES = {
     "DestinationContract": "destination",
     "FakeClock": "fakes",
+    "FakeKnown": "fakes",
     "FakeMemory": "fakes",
     "FakeTransport": "fakes",
+    "InboundContract": "source",
 }
-__all__ = ["DestinationContract", "FakeClock", "FakeMemory", "FakeTransport"]
+__all__ = ["DestinationContract", "FakeClock", "FakeKnown", "FakeMemory", "FakeTransport", "InboundContract"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import random
 import re
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
 
@@ -170,3 +170,33 @@ class FakeMemory:
     def drop(self, key: str) -> None:
         """Forget a key."""
         self._values.pop(key, None)
+
+
+class FakeKnown:
+    """What a source knows, in a dict; a change holds at once, and values have no end."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+
+    def load(self, keys: Collection[str]) -> None:
+        """Nothing has to be read ahead."""
+
+    def find(self, key: str) -> bytes | None:
+        """Return the value, or None."""
+        return self.values.get(key)
+
+    def keep(self, key: str, value: bytes, ttl_s: float | None = None) -> None:
+        """Remember a value."""
+        self.values[key] = value
+
+    def drop(self, key: str) -> None:
+        """Forget a key."""
+        self.values.pop(key, None)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """List the keys that begin so, in order."""
+        return iter(sorted(key for key in self.values if key.startswith(prefix)))
+
+    def count(self, prefix: str = "") -> int:
+        """Count the keys that begin so."""
+        return sum(key.startswith(prefix) for key in self.values)
