@@ -39,7 +39,8 @@ S = TypeVar("S", bound=SourceSettings)
 class Incoming(Struct, frozen=True):
     """One request to us. Header names are lower case; `body` is inflated and within the limits.
 
-    `path` is what follows the source's own path, without a slash at either end.
+    `path` is what follows the source's own path, without a slash at either end. `emulated` says that it came
+    from this machine to the address that Firebase's emulators post to, and the settings allow that.
     """
 
     method: str
@@ -47,6 +48,7 @@ class Incoming(Struct, frozen=True):
     query: str = ""
     headers: Mapping[str, str] = {}
     body: bytes = b""
+    emulated: bool = False
 
 
 class Unfit(Struct, frozen=True):

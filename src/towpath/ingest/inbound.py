@@ -101,6 +101,7 @@ class Webhooks:
             scope["query_string"].decode("latin-1"),
             {key.decode("latin-1"): value.decode("latin-1") for key, value in headers.items()},
             raw,
+            emulated=not scope["path"].startswith(WEBHOOKS),
         )
         return await self._take(name, door, request, self._sender(scope, headers))
 
