@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -20,6 +20,7 @@ from towpath.vendors.kustomer_schema import (
     strict_email,
 )
 
+K = TypeVar("K")
 T = TypeVar("T")
 # The key of a property as a text, a number and a date-time need it, and the doubt about a text under it.
 _Keys: TypeAlias = tuple[str, str, str, str]
@@ -31,19 +32,24 @@ OWN_KEYS = frozenset(_SESSION_KEYS + _TRACKING_KEYS)
 _OTHER_CHARACTERS = re.compile(r"[^a-zA-Z0-9\-_.]+").sub
 
 
-class Remembered(dict[str, T]):
-    """The answers of a pure function for short texts that come again and again, a few thousand at most."""
+class Remembered(dict[K, T]):
+    """The answers of a pure function for short keys that come again and again, a few thousand at most.
 
-    def __init__(self, answer: Callable[[str], T]) -> None:
+    A key with a `size` of more than `most` is answered each time anew.
+    """
+
+    def __init__(self, answer: Callable[[K], T], size: Callable[[K], int], most: int = 64) -> None:
         super().__init__()
         self._answer = answer
+        self._size = size
+        self._most = most
 
-    def __missing__(self, text: str) -> T:
-        found = self._answer(text)
-        if len(text) <= 64:
+    def __missing__(self, key: K) -> T:
+        found = self._answer(key)
+        if self._size(key) <= self._most:
             if len(self) == 4096:
                 self.clear()
-            self[text] = found
+            self[key] = found
         return found
 
 
@@ -71,11 +77,13 @@ def user_id(message: Message) -> str | None:
     return None
 
 
-def emails(message: Message) -> Iterator[Any]:
+def emails(message: Message) -> list[Any]:
     """What stands where an e-mail may stand, best first; never context.externalId (K013)."""
-    for place in (message.traits, message.context_traits, message.properties):
-        if type(place) is dict and (found := place.get("email")) not in (None, ""):
-            yield found
+    return [
+        found
+        for place in (message.traits, message.context_traits, message.properties)
+        if type(place) is dict and (found := place.get("email")) not in (None, "")
+    ]
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -94,7 +102,7 @@ def event_of(
     properties = given or {}
     name = name_of(message, properties, generic=generic)
     event: dict[str, Any] = {}
-    if not leave.isdisjoint(properties):
+    if not properties.keys().isdisjoint(leave):
         event = ids_of(properties, reports)
         properties = {key: value for key, value in properties.items() if key not in leave}
     if "sessionId" not in event and (session := _id_in(message.context.get("sessionId"))):
@@ -104,7 +112,8 @@ def event_of(
         event["meta"] = advanced_meta(properties, reports)
     else:
         event["name"] = name
-        doubt_name(name, reports)
+        if doubt := _NAME_DOUBTS[name]:
+            reports.append(doubt)
         if given is not None:
             event["meta"] = properties
             doubt_meta(properties, reports)
@@ -116,10 +125,9 @@ def event_of(
 def identity_of(message: Message, reports: list[str], *, with_email: bool) -> dict[str, str]:
     """The identity of a tracking call: externalId, and email where the settings ask for it (K003)."""
     identity = {"externalId": external_id(message)}
-    given = next(emails(message), None) if with_email else None
-    if given is not None:
+    if with_email and (given := emails(message)):
         try:
-            identity["email"] = strict_email(given)
+            identity["email"] = strict_email(given[0])
         except Unfit as error:
             reports.append(f"identity.email left out: {error}")
     return identity
@@ -178,16 +186,20 @@ def _fit_name(name: str) -> tuple[str, str]:
     )
 
 
-_NAMES = Remembered(_fit_name)
+_NAMES = Remembered(_fit_name, len)
 
 
-def doubt_name(name: str, reports: list[str]) -> None:
+def _doubt_name(name: str) -> str:
     """Plain mode sends any name; say beforehand what Kustomer will not take (K019, K027)."""
-    if not event_name_fits(name):
-        reports.append(
-            f"event name {name!r} will be refused: a letter first, then letters, digits, '-', '_', '.', "
-            f"2 to {MOST_NAME} in all, no spaces; advanced_transform repairs most names"
-        )
+    if event_name_fits(name):
+        return ""
+    return (
+        f"event name {name!r} will be refused: a letter first, then letters, digits, '-', '_', '.', "
+        f"2 to {MOST_NAME} in all, no spaces; advanced_transform repairs most names"
+    )
+
+
+_NAME_DOUBTS = Remembered(_doubt_name, len)
 
 
 def ids_of(properties: Mapping[str, Any], reports: list[str]) -> dict[str, Any]:
@@ -255,7 +267,7 @@ def _keys(key: str) -> _Keys:
     )
 
 
-_KEYS = Remembered(_keys)
+_KEYS = Remembered(_keys, len)
 
 
 def _collision(key: str, name: str) -> str:
@@ -281,11 +293,9 @@ def doubt_meta(meta: Mapping[str, Any], reports: list[str]) -> None:
         # Inline and remembered by key, like `advanced_meta`.
         doubts, kind = _DOUBTS[key], type(value)
         if kind is str and len(value) > 9 and value[4] == "-" and is_date_time(value):
-            doubt = doubts.get(_TIME, "")
-        else:
-            doubt = doubts.get(kind, "")
-        if doubt:
-            reports.append(doubt)
+            kind = _TIME
+        if kind in doubts:
+            reports.append(doubts[kind])
 
 
 def _doubts(key: str) -> dict[type, str]:
@@ -305,4 +315,4 @@ def _doubts(key: str) -> dict[type, str]:
     return {kind: f"property {key!r} {doubt}" for kind, doubt in found.items() if doubt}
 
 
-_DOUBTS = Remembered(_doubts)
+_DOUBTS = Remembered(_doubts, len)

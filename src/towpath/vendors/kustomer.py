@@ -15,7 +15,11 @@ _ESCAPED = {chr(code): f"%{code:02X}" for code in range(128)}
 
 def segment(text: str) -> str:
     """A text as one segment of a path, percent-encoded (D11); ASCII four times as fast as by `quote`."""
-    return _escape(lambda found: _ESCAPED[found[0]], text) if text.isascii() else quote(text, safe="")
+    return _escape(_escaped, text) if text.isascii() else quote(text, safe="")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return _ESCAPED[found[0]]
 
 
 def tracking_url(base_url: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -71,22 +70,32 @@ def is_date_time(value: str) -> bool:
 
 def _on_calendar(day: str) -> bool:
     try:
-        date(int(day[:4]), int(day[5:7]), int(day[8:]))
+        date.fromisoformat(day)
     except ValueError:
         return False
     return True
 
 
-def text(value: Any, most: int | None = None) -> str:
-    """A scalar as a string of at most `most` characters. Raises `Unfit`."""
+def text(value: Any) -> str:
+    """A scalar as a string. Raises `Unfit`."""
     found = value if isinstance(value, str) else identifier(value)
     if found is None:
         raise Unfit("it is not a string")
     if not found.strip():
         raise Unfit("it is empty")
-    if most is not None and len(found) > most:
-        raise Unfit(f"it has {len(found)} characters, Kustomer takes {most}")
     return found
+
+
+def text_up_to(most: int) -> Callable[[Any], str]:
+    """A rule for a scalar as a string of at most `most` characters."""
+
+    def rule(value: Any) -> str:
+        found = text(value)
+        if len(found) > most:
+            raise Unfit(f"it has {len(found)} characters, Kustomer takes {most}")
+        return found
+
+    return rule
 
 
 def date_time(value: Any) -> str:
@@ -255,8 +264,8 @@ class Shape(msgspec.Struct, frozen=True):
     from_text: str = ""
 
 
-_text_255 = partial(text, most=255)
-_text_256 = partial(text, most=256)
+_text_255 = text_up_to(255)
+_text_256 = text_up_to(256)
 _place = one_of("home", "work", "other", otherwise="other")
 SHAPES: Mapping[str, Shape] = {
     "emails": Shape({"email": email, "type": _place, "verified": truth}, ("email",), "email"),
@@ -307,12 +316,12 @@ def item(field: str, value: Any, where: str, report: Report) -> dict[str, Any]:
     """One object of a list field with known keys only; `where` is its name in reports. Raises `Unfit`."""
     shape = SHAPES[field]
     if isinstance(value, str) and shape.from_text:
-        value = {"type": "home", shape.from_text: value}
+        return {"type": "home", shape.from_text: _member(shape, shape.from_text, value, where, report)}
     if not isinstance(value, dict):
         raise Unfit("it is not an object")
     found = {}
     for key, given in value.items():
-        fitted = _member(shape, key, given, f"{where}.{key}", report)
+        fitted = _member(shape, key, given, where, report)
         if fitted is not None:
             found[key] = fitted
     if missing := [key for key in shape.required if key not in found]:
@@ -323,17 +332,17 @@ def item(field: str, value: Any, where: str, report: Report) -> dict[str, Any]:
 def _member(shape: Shape, key: str, given: Any, where: str, report: Report) -> Any:
     rule = shape.keys.get(key)
     if rule is None or given is None:
-        report(f"{where} left out: {'it is null' if rule else 'Kustomer has no such key'}")
+        report(f"{where}.{key} left out: {'it is null' if rule else 'Kustomer has no such key'}")
         return None
     try:
         fitted = rule(given)
     except Unfit as error:
         if key in shape.required:
             raise Unfit(f"{key}: {error}") from error
-        report(f"{where} left out: {error}")
+        report(f"{where}.{key} left out: {error}")
         return None
     if fitted != given:
-        report(f"{where} changed to fit")
+        report(f"{where}.{key} changed to fit")
     return fitted
 
 
@@ -357,7 +366,7 @@ def _one_more(kept: Mapping[Any, Any], handle: Any, most: int) -> None:
         raise Unfit(f"Kustomer takes {most}")
 
 
-_custom_text = partial(text, most=MOST_CUSTOM_TEXT)
+_custom_text = text_up_to(MOST_CUSTOM_TEXT)
 _CUSTOM: Mapping[str, Rule] = {
     "Str": _custom_text,
     "Txt": _custom_text,
