@@ -1,8 +1,8 @@
-"""Backfill of 100,000 Firestore documents into Customer.io: CPU of the hub per profile, requests, a re-run. About 40 s.
+"""Backfill of 100,000 Firestore documents into Customer.io: the hub's CPU per profile, requests, a re-run.
 
-Google's answers are prerecorded bytes (`:runQuery` pages of 500); Customer.io is the simulator, in a process of
-its own. Taking in is list → decode → compare → log and what is known, on disk; delivering is log → batches →
-settled. Run: python bench/backfill.py [--documents 100000] [--profile]
+Google's answers are prerecorded bytes (`:runQuery` pages of 500); Customer.io is the simulator, in a process
+of its own. Taking in is list → decode → compare → log and what is known, on disk; delivering is log → batches
+→ settled. About 40 s. Run: python bench/backfill.py [--documents 100000] [--profile]
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from towpath.identity import Identity
 from towpath.log.sqlite import SqliteStore
 from towpath.sandbox.customerio import DEFAULT
 from towpath.source import SourceScope
-from towpath.sources.firebase import Firebase, FirebaseSettings
+from towpath.sources.firebase import Collection, Firebase, FirebaseSettings
 from towpath.state import State
 from towpath.testing.fakes import FakeMemory
 from towpath.transport_http1 import Http1Transport
@@ -143,7 +143,9 @@ class Hub:
         clock = SystemClock()
         self.store = store
         self.source = Firebase(
-            FirebaseSettings(project="demo-bench", emulator=True, auth=False, collections=["users"])
+            FirebaseSettings(
+                project="demo-bench", emulator=True, auth=False, collections=[Collection(path="users")]
+            )
         )
         self.facts = state.facts("firebase")
         self.feed = Feed("firebase", "server", store, self.facts, clock)
@@ -211,7 +213,8 @@ def report(url: str, documents: int, messages: int, repeated: int, spent: Sequen
     print(delivering.said("delivered", documents))
     print(again.said("re-run", documents), f" {repeated} messages")
     print(f"both: {both:,.0f} profiles per CPU-second (floor {FLOOR:,}{'' if both >= FLOOR else ' MISSED'})")
-    print(f"requests to Customer.io: {state['requests']} (batches at least {least}); people {state['profiles']:,}")
+    print(f"requests to Customer.io: {state['requests']}, of them batches at least {least}")
+    assert state["profiles"] == documents
     return 0 if messages == documents and not repeated else 1
 
 

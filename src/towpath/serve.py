@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -17,6 +18,9 @@ from .config import Config, ConfigError
 from .errors import TowpathError
 from .ingest.inbound import takes
 from .server import Listener, tcp, unix
+
+# Python's own thresholds look for cycles every 700 objects; a batch of events makes more than that.
+GC_THRESHOLDS = (50_000, 20, 50)
 
 log = structlog.get_logger("towpath.serve")
 
@@ -79,6 +83,7 @@ async def serve(
     config: Config, reread: Callable[[], Config] | None = None, ready: Callable[[Serving], None] | None = None
 ) -> None:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again; a second SIGINT ends at once."""
+    gc.set_threshold(*GC_THRESHOLDS)
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     reloads: set[asyncio.Task[None]] = set()
     async with serving(config, reread) as running:

@@ -155,6 +155,10 @@ class Source(ABC, Generic[S]):
         """Requests per minute by bucket, for what asks."""
         return {}
 
+    def persons(self, known: Known) -> int:
+        """How many people it knows, for the delete guard; 0 where it does not keep them."""
+        return 0
+
     async def check(self, scope: SourceScope) -> Sequence[Check]:
         """Ask whether these settings work, changing nothing there; one line per capability."""
         return ()

@@ -41,6 +41,9 @@ class Herd(Listening[SourceSettings]):
     def polls(self) -> Sequence[Poll]:
         return (Poll("count", "Counts the herd.", options={"kind": "Only this kind."}),)
 
+    def persons(self, known: Known) -> int:
+        return 7
+
     async def pages(self, poll: str, state: Any, scope: SourceScope) -> AsyncIterator[Page]:
         for start in range(state.get("next", 0), 10, 2):
             self.asked.append(start)
@@ -166,6 +169,11 @@ async def test_a_source_that_leaves_takes_its_job_along(app: App) -> None:
     assert "herd.count" in [one.job.name for one in await app.jobs.overview()]
     Herd.line.put_nowait("ram-3")
     assert await kept(app, 1) == ["ram-3"]
+
+
+@pytest.mark.spec("D14")
+async def test_the_delete_guard_hears_how_many_people_the_sources_know(app: App) -> None:
+    assert app.sources.persons(["herd", "nobody"]) == 7
 
 
 async def test_a_source_without_a_check_is_at_least_configured(app: App) -> None:

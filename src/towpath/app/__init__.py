@@ -297,6 +297,7 @@ class App:
             owner=f"pid-{os.getpid()}",
             suppressed=self.people.suppressed,
             observe=self.bus.observe,
+            persons=lambda: self.sources.persons(entry.sources),
         )
 
     def scope(

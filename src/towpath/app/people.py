@@ -102,7 +102,7 @@ class People:
             self._erasing |= dict.fromkeys(ids, self._clock.now())
             erased = await self._store.erase(ids)
             for loop in self._loops():
-                loop.forget(ids, erased.renamed)
+                loop.forget(ids, erased)
             await asyncio.to_thread(self._state.forget_people, ids)
         finally:
             self._erasing = {one: at for one, at in self._erasing.items() if one not in ids}

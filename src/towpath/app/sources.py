@@ -100,6 +100,11 @@ class Sources:
         found = [] if station is None else await station.source.check(self._scope(station, {}))
         return list(found) or [Check(f"{name} is configured", ok=True)]
 
+    def persons(self, names: Iterable[str]) -> int:
+        """How many people these sources know together."""
+        stations = [self.stations[name] for name in names if name in self.stations]
+        return sum(station.source.persons(station.feed.facts.turn()) for station in stations)
+
     def standing(self) -> Mapping[str, dict[str, Any]]:
         """What each source ignored and refused since the start, and why it does not hear, if so."""
         return {

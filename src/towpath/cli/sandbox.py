@@ -20,6 +20,8 @@ from ..config import Config, load
 from ..errors import TowpathError
 from ..log import DeadFilter
 from ..log.lock import DirectoryLock
+from ..sandbox.customerio import DEFAULT
+from ..sandbox.firebase import PROJECT, CloudEvent, document_event, user_event
 from ..sandbox.kustomer import DEFAULT_KEY
 from ..sandbox.scenarios import SCENARIOS, mixed
 from ..sandbox.serve import Sandbox, sandbox
@@ -29,6 +31,7 @@ from .traffic import outcome_line
 
 WRITE_KEY = "wk_demo"
 WEBHOOK_SECRET = "whsec_dG93cGF0aC1zYW5kYm94LXNlY3JldC0wMQ=="  # noqa: S105 - the sandbox's own, guards nothing
+PUSH_TOKEN = "sandbox-push-token"  # noqa: S105 - like it
 PATIENCE_S = 60.0
 RATE = 60_000
 UNFINISHED = "unfinished"
@@ -50,11 +53,14 @@ server: {{listen: "{listen}"}}
 storage: ./data
 sources:
   web: {{type: segment, write_keys: [{key}], trust: server}}
+  app: {{type: firebase, project: {project}, push_token: {push_token}, collections: [users]}}
 destinations:
   kustomer: {{type: kustomer, api_key: {kustomer_key}, base_url: "{kustomer}", rate: {rate}}}
   hook: {{type: webhook, url: "{webhook}/hook", secret: "{secret}", allow_private: true}}
+  customerio: {{type: customerio, site_id: {site_id}, api_key: {track_key}, base_url: "{customerio}"}}
 connections:
   - {{from: web, to: [kustomer, hook], start: earliest}}
+  - {{from: [web, app], to: [customerio], start: earliest}}
 """
 
 
@@ -71,6 +77,11 @@ def write_config(directory: Path, box: Sandbox, listen: str) -> Path:
             kustomer=box.kustomer_url,
             webhook=box.webhook_url,
             secret=WEBHOOK_SECRET,
+            project=PROJECT,
+            push_token=PUSH_TOKEN,
+            customerio=box.customerio_url,
+            site_id=DEFAULT.site_id,
+            track_key=DEFAULT.api_key,
         )
     )
     return file
@@ -108,10 +119,12 @@ async def run_dev(directory: Path, listen: str, *, as_json: bool) -> None:
 def _announce(file: Path, server: Serving, box: Sandbox, *, as_json: bool) -> None:
     if as_json:
         vendors = {"kustomer": box.kustomer_url, "webhook": f"{box.webhook_url}/hook"}
+        vendors["customerio"] = box.customerio_url
         show_json({"ready": True, "events": server.address, "config": str(file), **vendors})
         return
     say(f"  events     http://{server.address}   write key {WRITE_KEY}")
     say(f"  kustomer   {box.kustomer_url} (simulated)   webhook {box.webhook_url}/hook")
+    say(f"  customerio {box.customerio_url} (simulated)")
     say(f"  try        towpath trigger purchase --config {file}")
     say(f"             towpath audit balance --config {file}          Ctrl-C ends")
     sys.stdout.flush()
@@ -201,11 +214,12 @@ class Demo:
     async def run(self) -> bool:
         """Run every step; whether all of it came out right."""
         self._say(
-            f"towpath on http://{self._server.address}, Kustomer and a webhook receiver simulated beside it"
+            f"towpath on http://{self._server.address}; simulated: Kustomer, Customer.io, a webhook receiver"
         )
         await self._client_traffic()
         await self._outage()
         await self._dead_letter()
+        await self._firebase()
         return await self._result()
 
     async def _client_traffic(self) -> None:
@@ -261,13 +275,23 @@ class Demo:
             "   fixed at Kustomer, replayed: delivered. The others never fit Kustomer's name rule and stay."
         )
 
+    async def _firebase(self) -> None:
+        """Events in the wrong order, one of them twice, and a deletion: what Google promises and no more."""
+        self._say("\n4  Firebase: two people sign up, a document changes, its events come late and twice")
+        await asyncio.to_thread(_post_events, self._server.address, _firebase_story())
+        await self._settled("customerio")
+        ada, bob = (self._box.customerio.person(id=uid) or {} for uid in ("ada", "bob"))
+        shown = ", ".join(f"{name} {ada.get(name)}" for name in ("email", "plan", "seats"))
+        self._say(f"   Customer.io has ada with {shown}: the newer version, once")
+        self._say(f"   and bob, who deleted his account, is {'STILL THERE' if bob else 'gone'}")
+
     async def _letters(self) -> list[dict[str, Any]]:
         return [views.dead(letter) for letter in await self._app.store.dead(DeadFilter())]
 
     async def _result(self) -> bool:
         rows = [views.balance(row) for row in await self._app.store.balance(recount=True)]
         good = not any(row["difference"] or row["waiting"] for row in rows) and not self.inversions()
-        self._say("\n4  The balance, counted again from the log and the rows:")
+        self._say("\n5  The balance, counted again from the log and the rows:")
         if not self._quiet:
             show_rows(rows, BALANCE_COLUMNS, "", as_json=False)
         verdict = "nothing is missing, nothing is out of order" if good else "SOMETHING IS WRONG"
@@ -304,6 +328,36 @@ class Demo:
         deadline = self._app.clock.monotonic() + PATIENCE_S
         while not condition() and self._app.clock.monotonic() < deadline:
             await self._app.clock.sleep(0.02)
+
+
+def _firebase_story() -> list[CloudEvent]:
+    """Ada's document was made and changed; the newer version comes first, and once more at the end."""
+    at, basic, gold = 1_767_261_600.0, {"plan": "basic", "seats": 1}, {"plan": "gold", "seats": 5}
+    first = document_event("users/ada", {"attributes": basic}, at + 10)
+    second = document_event(
+        "users/ada", {"attributes": gold}, at + 20, before={"attributes": basic}, created_at=at + 10
+    )
+    return [
+        user_event("ada", "created", at, email="ada@example.com", emailVerified=True, displayName="Ada"),
+        user_event("bob", "created", at, email="bob@example.com"),
+        second,
+        first,
+        user_event("bob", "deleted", at + 30, created_at=at, email="bob@example.com"),
+        second,
+    ]
+
+
+def _post_events(address: str, events: Sequence[CloudEvent]) -> None:
+    """Post CloudEvents as Eventarc does. Raises `TowpathError` when one is not taken."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    headers = {"content-type": "application/cloudevents+json", "authorization": f"Bearer {PUSH_TOKEN}"}
+    with contextlib.closing(connection):
+        for event in events:
+            connection.request("POST", "/webhooks/app", json.dumps(event).encode(), headers)
+            response = connection.getresponse()
+            said = response.read().decode("utf-8", "replace")
+            if response.status != 200:
+                raise TowpathError(f"the source app answered {response.status}: {said}", code="E5024")
 
 
 def _send_with_sdk(address: str, calls: Sequence[Mapping[str, Any]]) -> str:
