@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+from tests.install.account import ACCOUNT
 from tools import uncovered
 
 from towpath.cli import app
@@ -154,7 +155,8 @@ def stand_in(variable: str) -> str:
 def test_a_configuration_shown_loads(name: str, tmp_path: Path) -> None:
     text = CONFIGURATIONS[name]
     env = {name: stand_in(name) for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text)}
-    secrets = {found: f"secret-called-{found}" for found in re.findall(r"\$\{secret:([^}]+)\}", text)}
+    named = re.findall(r"\$\{secret:([^}]+)\}", text)
+    secrets = {name: ACCOUNT if "service_account" in name else f"secret-called-{name}" for name in named}
     for name, code in MODULES.items():
         (tmp_path / name).write_text(code)
     assert parse(text, tmp_path / "towpath.yaml", env, lambda _: secrets).connections

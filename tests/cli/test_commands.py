@@ -61,6 +61,7 @@ def test_a_day_at_the_console(shell: Shell, tmp_path: Path) -> None:
         assert (part.code, part.out) == (3, "1 of 2 accepted, on disk\n")
         assert part.err.startswith("  [1] ")
         assert shell("send", "-", "--json", stdin=lines).json()["refused"][0]["index"] == 1
+        assert shell("send", "--json", stdin=lines).json()["refused"][0]["index"] == 1
         settle(server)
         listed = shell("events", "list")
         assert "He[red]llo" in listed.out

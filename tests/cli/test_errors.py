@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -294,3 +295,23 @@ def test_a_second_dev_leaves_the_first_alone(tmp_path: Path) -> None:
         dev.send_signal(signal.SIGINT)
         _, err = dev.communicate(timeout=30)
         assert (dev.returncode, err) == (0, b"")
+
+
+def test_a_reload_of_a_wrong_file_says_what_validate_says(shell: Shell) -> None:
+    with served(Path.cwd()) as _:
+        right = Path("towpath.yaml").read_text("utf-8")
+        Path("towpath.yaml").write_text(f"{right}sorces: {{}}\n", "utf-8")
+        said, checked = shell("reload"), shell("validate")
+        assert (said.code, said.out) == (checked.code, "")
+        assert said.err.replace(f"{Path.cwd()}/", "") == checked.err.replace(f"{Path.cwd()}/", "")
+        assert said.err.count("E2104") == 1
+        assert shell("reload", "--json").json()[0]["code"] == "E2104"
+        Path("towpath.yaml").write_text(right, "utf-8")
+
+
+def test_send_without_words_needs_a_pipe(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("towpath.cli.traffic.sys", terminal)
+    said = shell("send")
+    assert said.code == 2
+    assert "pipe JSON lines in" in said.err

@@ -11,8 +11,9 @@ import pytest
 from .support import Shell
 
 
-def test_a_new_destination_meets_the_contract_at_once(shell: Shell) -> None:
-    made = shell("new", "destination", "help_desk", "--json").json()
+@pytest.mark.parametrize("more", [(), ("--batch",)], ids=["one by one", "batch"])
+def test_a_new_destination_meets_the_contract_at_once(shell: Shell, more: tuple[str, ...]) -> None:
+    made = shell("new", "destination", "help_desk", *more, "--json").json()
     assert made == {
         "file": "destinations/help_desk.py",
         "tests": "destinations/test_help_desk.py",
@@ -30,6 +31,7 @@ def test_a_new_destination_meets_the_contract_at_once(shell: Shell) -> None:
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
+    assert ("deliver_batch" in Path(made["file"]).read_text("utf-8")) is bool(more)
 
 
 def test_in_a_checkout_it_goes_where_the_built_in_ones_are(shell: Shell, tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ PROMISED = {
     *(f"destinations {word}" for word in ("list", "test", "pause", "resume")),
     *(f"people {word}" for word in ("show", "erase", "suppress", "unsuppress")),
     *(f"secrets {word}" for word in ("set", "list", "delete", "rekey")),
-    *(f"connections {word}" for word in ("list", "drop")),
-    *(f"connectors {word}" for word in ("list", "show", "test")),
+    *(f"connections {word}" for word in ("list", "drop", "confirm-deletes", "discard-deletes")),
+    *(f"connectors {word}" for word in ("list", "show", "test", "install customerio", "install firebase")),
+    *(f"firebase {word}" for word in ("backfill", "reconcile")),
+    "import firebase-extension",
     *(f"jobs {word}" for word in ("list", "show", "run", "retry", "cancel", "pause", "resume", "logs")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import typer
 
 from ..errors import TowpathError
-from . import data, firebase, fixtures, jobs, new, operate, program, traffic
+from . import connect, data, firebase, fixtures, imports, jobs, new, operate, program, traffic
 from .output import fail
 
 app = typer.Typer(
@@ -49,8 +49,11 @@ for group, name in (
     (jobs.jobs, "jobs"),
     (firebase.firebase, "firebase"),
     (new.new, "new"),
+    (imports.imports, "import"),
 ):
     app.add_typer(group, name=name)
+operate.connectors.add_typer(connect.install, name="install")
+operate.connectors.add_typer(connect.install, name="connect", hidden=True)
 
 
 def main() -> None:

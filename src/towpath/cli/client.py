@@ -159,14 +159,33 @@ def _stored(storage: Path) -> Mapping[str, str]:
     return stored(storage)
 
 
+class Misconfigured(TowpathError):
+    """The server could not use its configuration file; `problems` and the text are what it says of it."""
+
+    def __init__(self, answer: Mapping[str, Any]) -> None:
+        super().__init__(answer["title"], code=answer["code"], fix=answer["fix"], data=answer["data"])
+        self.problems = answer["problems"]
+        self._text = answer["text"]
+
+    def lines(self) -> list[str]:
+        """The error as the lines a terminal shows."""
+        return str(self._text).splitlines()
+
+    def json(self) -> Any:
+        """The same for programs, as `towpath validate` says it."""
+        return self.problems
+
+
 def _read(status: int, answer: bytes) -> Any:
     try:
         value = json.loads(answer)
     except ValueError:
         raise Unreachable(f"the server answered {status} without JSON", code="E5022") from None
+    if status >= 400 and "problems" in value:
+        raise Misconfigured(value)
     if status >= 400:
         raise TowpathError(
-            value.get("text") or value.get("title", f"status {status}"),
+            value.get("title", f"status {status}"),
             code=value.get("code", "E5022"),
             why=value.get("why", ""),
             fix=value.get("fix", ""),

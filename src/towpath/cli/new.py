@@ -20,6 +20,9 @@ def destination(
     directory: Annotated[
         Path, typer.Option(help="A checkout of towpath, or where your towpath.yaml is.")
     ] = Path(),
+    batch: Annotated[
+        bool, typer.Option("--batch", help="For a vendor that takes many items in one call.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Write a destination that works and its tests: one file each, and nothing else to edit.
@@ -31,7 +34,7 @@ def destination(
     """
     from ..scaffold import destination as write
 
-    written = write(directory, name)
+    written = write(directory, name, batch=batch)
     if json:
         show_json({"file": str(written.file), "tests": str(written.tests), "type": written.type})
         return

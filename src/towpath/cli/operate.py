@@ -62,7 +62,7 @@ def pause_destination(
 
 @destinations.command("resume")
 def resume_destination(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Deliver again."""
+    """Deliver again; deletions that the delete guard holds wait for connections confirm-deletes."""
     show_fields(Client(config).post(path("destinations", name, "resume")), as_json=json)
 
 
@@ -71,6 +71,46 @@ def list_connections(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = F
     """Show connections and what waits on them, also those that the configuration no longer has."""
     rows = Client(config).get("/connections")
     show_rows(rows, ["name", "configured", "waiting", "dead"], "no connections", as_json=json)
+
+
+@connections.command("confirm-deletes")
+def confirm_deletes(
+    name: Annotated[str, typer.Argument(help="The connection on which deletions of people wait.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Let the deletions go that the delete guard holds: all that were accepted until now.
+
+    Example:  towpath connections confirm-deletes customerio
+    """
+    question = f"Delete these people at the destination of {name}?"
+    show_fields(_decide(Client(config), name, "confirm-deletes", question, yes=yes), as_json=json)
+
+
+@connections.command("discard-deletes")
+def discard_deletes(
+    name: Annotated[str, typer.Argument(help="The connection on which deletions of people wait.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Skip the deletions that the delete guard holds: all that were accepted until now and did not go.
+
+    Example:  towpath connections discard-deletes customerio
+    """
+    question = f"Never delete these people at the destination of {name}?"
+    show_fields(_decide(Client(config), name, "discard-deletes", question, yes=yes), as_json=json)
+
+
+def _decide(client: Client, name: str, what: str, question: str, *, yes: bool) -> Any:
+    """Show what waits, ask, and do it."""
+    held = client.get(path("connections", name, "deletes"))
+    if not yes:
+        waiting = "" if held["waiting"] is None else f"; {held['waiting']:,} or more wait"
+        typer.echo(f"since {held['since']}: {held['reason']}{waiting}", err=True)
+    confirm(question, yes=yes)
+    return client.post(path("connections", name, what))
 
 
 @connections.command("drop")

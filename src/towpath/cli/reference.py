@@ -53,6 +53,8 @@ def commands() -> Iterator[tuple[str, Any]]:
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command
         for word, child in getattr(command, "commands", {}).items():
+            if child.hidden:  # another word for one that is shown
+                continue
             yield from walk(f"{name} {word}".strip(), child)
 
     return walk("", typer.main.get_command(app))

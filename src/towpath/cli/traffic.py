@@ -30,8 +30,11 @@ SourceOption = Annotated[str | None, typer.Option(help="The source to send as; b
 
 def send(
     call: Annotated[
-        str, typer.Argument(help="identify, track, page, screen, group, alias; or - to read JSON lines.")
-    ],
+        str,
+        typer.Argument(
+            help="identify, track, page, screen, group, alias; or - for JSON lines from standard input."
+        ),
+    ] = "-",
     config: ConfigOption = DEFAULT_CONFIG,
     user_id: Annotated[str | None, typer.Option(help="The userId.")] = None,
     anonymous_id: Annotated[str | None, typer.Option(help="The anonymousId.")] = None,
@@ -49,6 +52,8 @@ def send(
     Example:  towpath send track --user-id u1 --event Hello --properties '{"plan": "pro"}'
     """
     if call == "-":
+        if sys.stdin.isatty():
+            raise typer.BadParameter(f"name one of {', '.join(CALLS)}, or pipe JSON lines in")
         messages: Iterable[dict[str, Any]] = _lines()
     elif call in CALLS:
         given = {"userId": user_id, "anonymousId": anonymous_id, "event": event, "name": name}

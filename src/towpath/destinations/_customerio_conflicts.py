@@ -110,8 +110,9 @@ class Conflicts:
 
     async def _resolved(self, given: Identification, reports: list[str]) -> Identification:
         """Return it addressed to the profile that it is about, after a merge where the policy says so."""
-        wanted = [{name: str(given.attributes[name])} for name in ("id", "email") if name in given.attributes]
-        sides = [await self._by(who) for who in (given.identifiers, *wanted)]
+        names = [name for name in ("id", "email") if name in given.attributes]
+        wanted: list[Mapping[str, str]] = [{name: str(given.attributes[name])} for name in names]
+        sides = [await self._by(who) for who in [given.identifiers, *wanted]]
         if any(len(side) > 1 for side in sides):
             return given  # the workspace lets several share an e-mail: no identifier there
         found = list({profile.cio_id: profile for side in sides for profile in side}.values())
