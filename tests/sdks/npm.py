@@ -1,4 +1,4 @@
-"""The npm packages of package-lock.json, installed once beside the interpreter by the wheel's own Node."""
+"""The npm packages of a package-lock.json, installed once beside the interpreter by the wheel's own Node."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class Unavailable(Exception):
     """A client cannot be had on this machine; says why."""
 
 
-def installed() -> Path:
-    """Return the node_modules of the lock file, installed at the first call. Raises `Unavailable`."""
-    digest = hashlib.sha256(b"".join((HERE / name).read_bytes() for name in _FILES)).hexdigest()
+def installed(folder: Path = HERE) -> Path:
+    """Return the node_modules of a folder's lock file, installed at the first call. Raises `Unavailable`."""
+    digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in _FILES)).hexdigest()
     place = Path(sys.prefix) / "sdks" / digest[:16]
     place.mkdir(parents=True, exist_ok=True)
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several pytest workers may come at once
         if not (place / "done").exists():
-            _install(place)
+            _install(folder, place)
             (place / "done").touch()
     return place / "node_modules"
 
 
-def _install(place: Path) -> None:
+def _install(folder: Path, place: Path) -> None:
     for name in _FILES:
-        shutil.copy(HERE / name, place)
+        shutil.copy(folder / name, place)
     command: list[str | Path] = [NODE, _NPM, "ci", "--omit=optional", "--omit=dev", "--no-progress"]
     try:
         done = subprocess.run(

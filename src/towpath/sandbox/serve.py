@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from towpath.clock import Clock
 
+from .customerio import CustomerIoSimulator
 from .exchange import SEVER, reset
 from .kustomer import KustomerSimulator
 from .sink import WebhookSink
@@ -72,6 +73,8 @@ class Sandbox(Struct, frozen=True):
     kustomer_url: str
     webhook: WebhookSink
     webhook_url: str
+    customerio: CustomerIoSimulator
+    customerio_url: str
 
 
 @asynccontextmanager
@@ -80,14 +83,21 @@ async def sandbox(
     clock: Clock | None = None,
     kustomer_port: int = 0,
     webhook_port: int = 0,
+    customerio_port: int = 0,
     webhook_secrets: tuple[str, ...] = (),
     requests_per_minute: int = 1000,
 ) -> AsyncIterator[Sandbox]:
-    """Run a Kustomer and a webhook receiver on loopback, with their control routes, until the block ends."""
+    """Run a Kustomer, a Customer.io and a webhook receiver on loopback until the block ends.
+
+    They have their control routes; Customer.io's reporting webhooks leave by themselves.
+    """
     kustomer = KustomerSimulator(clock=clock, requests_per_minute=requests_per_minute, control=True)
     webhook = WebhookSink(clock=clock, secrets=webhook_secrets, control=True)
+    customerio = CustomerIoSimulator(clock=clock, control=True)
     async with (
         serve(kustomer, port=kustomer_port) as kustomer_url,
         serve(webhook, port=webhook_port) as webhook_url,
+        serve(customerio, port=customerio_port) as customerio_url,
+        customerio.webhooks.sending(),
     ):
-        yield Sandbox(kustomer, kustomer_url, webhook, webhook_url)
+        yield Sandbox(kustomer, kustomer_url, webhook, webhook_url, customerio, customerio_url)
