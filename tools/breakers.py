@@ -391,7 +391,7 @@ def erased_in_memory_stays() -> None:
     """An erase leaves alone what a loop holds in memory."""
     from towpath.deliver import DeliveryLoop
 
-    put(DeliveryLoop, "forget", lambda self, ids: None)
+    put(DeliveryLoop, "forget", lambda self, ids, erased: None)
 
 
 def erased_on_the_way_is_retried() -> None:
@@ -401,9 +401,9 @@ def erased_on_the_way_is_retried() -> None:
 
     forget = DeliveryLoop.forget
 
-    def forget_less(self: DeliveryLoop, ids: frozenset[str]) -> None:
+    def forget_less(self: DeliveryLoop, ids: frozenset[str], erased: Any) -> None:
         flying, self._flying = self._flying, set()
-        forget(self, ids)
+        forget(self, ids, erased)
         self._flying = flying
 
     put(DeliveryLoop, "forget", forget_less)
@@ -591,3 +591,98 @@ def old_turn_counts() -> None:
         await look(self, records, self._turn)
 
     put(Overtaking, "_look", anyhow)
+
+
+def guard_off() -> None:
+    """As many people are deleted as anybody sends deletions of."""
+    from towpath.deletes import DeleteGuard
+
+    put(DeleteGuard, "holds", lambda self, payload, position: False)
+
+
+def guard_forgets() -> None:
+    """After a restart deletions are counted anew."""
+    from towpath.deletes import Window
+
+    put(Window, "restore", lambda self, dated: None)
+
+
+def guard_counts_the_landed() -> None:
+    """Deletions on the way do not count."""
+    from towpath.deletes import DeleteGuard
+
+    def lands(self: DeleteGuard, parcel: Any, outcome: Any) -> None:
+        self._flying.clear()
+        if outcome is not None and type(outcome).__name__ == "Delivered":
+            self._window.add()
+            self.keep()
+
+    put(DeleteGuard, "departs", lambda self, parcel: None)
+    put(DeleteGuard, "lands", lands)
+
+
+def guard_resumed_by_the_way() -> None:
+    """Whoever resumes a destination lets all deletions go, too."""
+    from towpath.pauses import Pauses
+
+    async def resume(self: Pauses) -> None:
+        await self.restore()
+        for capability in list(self._in_force):
+            await self.lift(capability)
+
+    put(Pauses, "resume", resume)
+
+
+def guard_probed() -> None:
+    """A credential that works lets all deletions go."""
+    from towpath import pauses
+
+    recheck = pauses.Pauses.recheck
+
+    async def careless(self: pauses.Pauses) -> None:
+        await recheck(self)
+        if pauses.DELETES in self._in_force:
+            await self.lift(pauses.DELETES)
+
+    put(pauses.Pauses, "recheck", careless)
+
+
+def guard_held_for_good() -> None:
+    """A yes lets nobody go."""
+    from towpath.deletes import DeleteGuard
+
+    async def nothing(self: DeleteGuard, *, discard: bool) -> None:
+        self.keep()
+
+    put(DeleteGuard, "decide", nothing)
+
+
+def discarded_anyway() -> None:
+    """What was discarded goes all the same."""
+    from towpath.deletes import DeleteGuard
+
+    put(DeleteGuard, "discards", lambda self, payload, position: False)
+
+
+def guard_ignores_persons() -> None:
+    """However many people are known, the count alone holds."""
+    from towpath.connection import DeleteLimit
+
+    put(DeleteLimit, "most", lambda self, persons: self.count)
+
+
+def guard_window_for_good() -> None:
+    """A deletion counts for ever."""
+    from towpath.deletes import Window
+
+    put(Window, "total", property(lambda self: sum(count for _, count in self._pieces)))
+
+
+def deletions_merge() -> None:
+    """A deletion travels in one call with what comes before and after it."""
+    from towpath.dispatch import Dispatch
+
+    def merged(self: Dispatch, payload: Any, item: Any) -> Any:
+        return item.payload and self._connection.destination.merge(payload, item.payload)
+
+    put(Dispatch, "_merged", merged)

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "courier",
         "deliver",
+        "deletes",
         "dispatch",
         "feed",
         "health",
@@ -51,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "settler",
     ),
     ("config", "registry", "secrets", "scaffold"),
-    ("bus", "client", "fixtures", "inspection", "preview", "server", "views", "wiring"),
+    ("bus", "client", "fixtures", "inspection", "install", "preview", "server", "views", "wiring"),
     ("app",),
     ("api", "serve"),
     ("cli", "__main__"),

@@ -20,7 +20,7 @@ from tools import breakers as b
 ROOT = Path(__file__).parent.parent
 VARIABLE = "TOWPATH_MUTANT"
 AT_ONCE = 2
-HISTORIES = "8"  # of one scenario, until one notices
+HISTORIES = "30"  # of one scenario, until one notices
 UNITS = "tests/deliver/test_"
 
 SIMULATED: Mapping[str, tuple[Callable[[], None], ...]] = {
@@ -51,12 +51,22 @@ SIMULATED: Mapping[str, tuple[Callable[[], None], ...]] = {
         b.linked_names_pass,
         b.old_turn_counts,
     ),
+    "too many deletions": (
+        b.guard_off,
+        b.guard_forgets,
+        b.guard_counts_the_landed,
+        b.guard_resumed_by_the_way,
+        b.guard_probed,
+        b.guard_held_for_good,
+        b.discarded_anyway,
+    ),
 }
 NAMED: Mapping[str, tuple[Callable[[], None], ...]] = {
     "tests/simulation/test_disk.py": (b.synced_too_late, b.unsynced),
     "tests/simulation/test_found.py": (b.link_wakes_rows, b.newest_wait, b.ticket_ignored),
     "tests/log/test_letters.py": (b.replay_backwards,),
     f"{UNITS}life.py": (b.stop_forgets,),
+    f"{UNITS}deletes.py": (b.guard_ignores_persons, b.guard_window_for_good, b.deletions_merge),
     f"{UNITS}order.py": (b.stored_ignored, b.catch_up_off),
     f"{UNITS}outage.py": (b.stall_off,),
     f"{UNITS}overtaking.py": (b.erase_not_looked_again,),

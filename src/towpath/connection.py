@@ -14,6 +14,28 @@ from .message import Message
 from .outcome import Rejected, Skipped
 from .transform import Transform
 
+PERSON_DELETED = ("User Deleted", "User Suppressed")
+"""Track events that tools with Customer.io's semantic events take as orders: both delete the profile."""
+
+
+class DeleteLimit(Struct, frozen=True):
+    """How many people one connection may delete within `within_s` seconds: the larger of the two (D14).
+
+    `share` is a part of the persons its sources know, `count` a number.
+    """
+
+    share: float = 0.2
+    count: int = 1000
+    within_s: float = 3600.0
+
+    def most(self, persons: int) -> int:
+        """How many that is when so many persons are known."""
+        return max(self.count, int(self.share * persons))
+
+
+class Deletion(Payload, frozen=True):
+    """A payload that deletes a person, or orders it: it passes the delete guard, and is never merged."""
+
 
 class Connection(Struct, frozen=True, kw_only=True):
     """What flows from which sources to one destination.
@@ -24,7 +46,8 @@ class Connection(Struct, frozen=True, kw_only=True):
     messages of it, and `fields` maps each of those.
 
     The deletion of a person passes whatever holds others back (D10): the tool that holds the data must hear
-    of it. Only a source that may not delete, and a switch in the message itself, keep it away.
+    of it. Only a source that may not delete, and a switch in the message itself, keep it away. `delete_limit`
+    only delays it: beyond that many, somebody has to confirm (None: nobody has to).
     """
 
     name: str
@@ -39,6 +62,7 @@ class Connection(Struct, frozen=True, kw_only=True):
     consent: ConsentRule | None = None
     transform: Transform | None = None
     fields: FieldMap | None = None
+    delete_limit: DeleteLimit | None = DeleteLimit()
 
     def payload(self, message: Message, made: Message | None = None) -> Payload | Skipped | Rejected:
         """What this connection would send for a message, or why it sends nothing. Pure.
@@ -53,7 +77,9 @@ class Connection(Struct, frozen=True, kw_only=True):
             return mapped
         payload = self.destination.prepare(mapped.message)
         if mapped.reports and isinstance(payload, Payload):
-            return msgspec.structs.replace(payload, reports=[*mapped.reports, *payload.reports])
+            payload = msgspec.structs.replace(payload, reports=[*mapped.reports, *payload.reports])
+        if isinstance(payload, Payload) and deletes(mapped.message):
+            return Deletion(**{name: getattr(payload, name) for name in Payload.__struct_fields__})
         return payload
 
     def map(self, message: Message) -> Mapped | Skipped | Rejected:
@@ -106,6 +132,11 @@ class Connection(Struct, frozen=True, kw_only=True):
         names = (self.destination_name.lower(), self.destination.name.lower())
         named = next((chosen[name] for name in names if name in chosen), chosen.get("all", True))
         return named is not False
+
+
+def deletes(message: Message) -> bool:
+    """Whether it deletes a person where it is understood."""
+    return message.type == "delete" or (message.type == "track" and message.event in PERSON_DELETED)
 
 
 def untrusted(message: Message) -> Skipped | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -13,13 +13,14 @@ import structlog
 
 from .connection import Connection
 from .courier import Courier
+from .deletes import DeleteGuard
 from .destination import Payload, Scope
 from .dispatch import Dispatch
 from .health import Health
 from .identity import Identity
 from .intake import Intake
 from .lanes import Item, Lane, Lanes, Parcel, Stand
-from .log import Dead, Done, DoneState, Lease, Ledger, Log, LogFull, Parked
+from .log import Dead, Done, DoneState, Erased, Lease, Ledger, Log, LogFull, Parked
 from .making import Making
 from .message import Message, Record, Unreadable, read
 from .outage import Outage
@@ -50,8 +51,8 @@ class DeliveryLoop:
 
     A person's next delivery starts only when the end of the one before is on disk, so that even after a crash
     no destination ever sees an older state of a person after a newer one. `window` is how many deliveries are
-    held in memory. `owner` names the process; each loop takes the lease, for `lease_s` at a time, under a
-    name of its own.
+    held in memory. `persons` says how many persons its sources know, for the delete guard. `owner` names the
+    process; each loop takes the lease, for `lease_s` at a time, under a name of its own.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class DeliveryLoop:
         owner: str = "local",
         suppressed: Callable[[Message], bool] = lambda _: False,
         observe: Observer | None = None,
+        persons: Callable[[], int] = lambda: 0,
         window: int = WINDOW,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -83,8 +85,9 @@ class DeliveryLoop:
         self._settler = Settler(ledger, scope.clock, self._released)
         self._courier = Courier(connection.destination, scope)
         self.pauses = Pauses(connection, ledger, scope, self._unblock)
+        self.deletes = DeleteGuard(connection, log, scope, self.pauses, persons=persons, spawn=self._spawn)
         self._dispatch = Dispatch(
-            connection, scope.clock, self.health, self.pauses,
+            connection, scope.clock, self.health, self.pauses, self.deletes,
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
             make=self._make,
         )  # fmt: skip
@@ -172,6 +175,7 @@ class DeliveryLoop:
         self._stopping = True
         self._scope.http.stopping = True
         self._dispatch.stop()
+        self.deletes.keep()
         if self._settler.lease is not None and not (self._ended is None or self._ended.done()):
             await self._land_all(grace_s)
             await self._release()
@@ -210,6 +214,7 @@ class DeliveryLoop:
         self._settler.begin(lease, progress.cursor)
         self._intake.begin(progress)
         await self.pauses.restore()
+        await self.deletes.restore()
         now = self._clock.now()
         for person, due in progress.waiting.items():
             lane = self._lanes.open(person)
@@ -228,6 +233,7 @@ class DeliveryLoop:
             if lease is None or lease != self._settler.lease:
                 raise Fenced(self.connection.name)
             self._renewed()
+            self.deletes.keep_again()
 
     async def _leased(self) -> Lease | None:
         """Take the lease; None while another holds it, or the ledger cannot be reached."""
@@ -451,6 +457,7 @@ class DeliveryLoop:
         for parcel, outcome in zip(parcels, outcomes, strict=True):
             for item in parcel.items:
                 item.ms = ms
+            self.deletes.lands(parcel, outcome)
             if outcome is None:
                 # Unless this loop stops too, somebody else has closed the door we share; it may open again.
                 lane = self._land(parcel)
@@ -632,29 +639,46 @@ class DeliveryLoop:
 
     # -- erasing ---------------------------------------------------------------------------------------
 
-    def forget(self, ids: frozenset[str], renamed: Sequence[tuple[str, str, str]] = ()) -> None:
-        """Drop an erased person's deliveries from memory; the ledger has counted them as erased already.
+    def forget(self, ids: frozenset[str], erased: Erased) -> None:
+        """Drop what was erased of a person from memory; the ledger has counted it as erased already.
 
-        What is on the way may arrive, but is not tried again. `renamed` as in `Erased`: what is left of the
-        person's lanes goes on under another name.
+        What is on the way may arrive, but is not tried again. What the person sent too late for the erase
+        goes on; what others have in the person's lanes does so under another name.
         """
-        self._intake.forget(ids)
+        self._intake.forget(ids, erased)
         self._identity.forget()
+
+        def gone(item: Item) -> bool:
+            return item.concerns(ids) and erased.reached(item.record.position)
+
         for parcel in self._flying:
             for item in parcel.items:
-                item.erased = item.erased or item.concerns(ids)
+                item.erased = item.erased or gone(item)
         for lane in list(self._lanes):
-            self._forget_in(lane, ids)
-        for connection, old, new in renamed:
+            self._forget_in(lane, gone)
+        for connection, old, new in erased.renamed:
             if connection == self.connection.name:
-                self._rename(old, new)
+                self._rename(old, new, back=self._has_more(old, ids, erased))
 
-    def _rename(self, old: str, new: str) -> None:
-        """The ledger calls a lane's rows otherwise now: so must this loop, to find them."""
+    def _has_more(self, person: str, ids: frozenset[str], erased: Erased) -> bool:
+        """Whether something of an erased person is here that came too late for the erase."""
+        lane = self._lanes.find(person)
+        if lane is None:
+            return False
+        flying = (item for parcel in self._flying if parcel.lane.current() is lane for item in parcel.items)
+        here = (item for item in (*lane.items, *flying) if not item.erased)
+        return any(item.concerns(ids) for item in here) or not erased.reached(lane.own)
+
+    def _rename(self, old: str, new: str, *, back: bool) -> None:
+        """The ledger calls a lane's rows otherwise now: so must this loop, to find them.
+
+        Or it has the ledger take it `back`, where what the person sends next must not pass the lane.
+        """
+        old, new = (new, old) if back else (old, new)
         self._join(old, new)
         lane = self._lanes.open(new)
+        lane.rows = lane.stored = True  # a load that came in between may have found none
         if lane.stand in (Stand.IDLE, Stand.PARKED) and not lane.items and not lane.flights:
-            lane.rows = lane.stored = True
             self._parking.wait(lane, self._clock.now())
 
     def _close(self, item: Item) -> None:
@@ -662,10 +686,10 @@ class DeliveryLoop:
         if not item.row:
             self._settler.cursor.closed(item.record.position)
 
-    def _forget_in(self, lane: Lane, ids: frozenset[str]) -> None:
-        kept = deque(item for item in lane.items if not item.concerns(ids))
+    def _forget_in(self, lane: Lane, gone: Callable[[Item], bool]) -> None:
+        kept = deque(item for item in lane.items if not gone(item))
         for item in lane.items:
-            if item.concerns(ids):
+            if gone(item):
                 self._close(item)
         self._lanes.count(len(kept) - len(lane.items))
         emptied = bool(lane.items) and not kept

@@ -55,7 +55,9 @@ class Payload(Struct, frozen=True):
 
     `requests` and `look_ups` are what preview shows; `reports` names what was left out, renamed or doubted;
     `capability` is the part of the vendor's API it needs (pausing is per capability); `data` is whatever
-    `deliver` wants to carry beside them.
+    `deliver` wants to carry beside them. `size_bytes` counts for `batch_bytes` where the destination has the
+    bytes already; 0 has them measured. `person` is filled in by the loop for an `ordered_batch`: payloads of
+    one person, whatever ids they name, keep their order.
     """
 
     requests: Sequence[Call]
@@ -63,6 +65,8 @@ class Payload(Struct, frozen=True):
     reports: Sequence[str] = ()
     capability: str = ""
     data: Any = None
+    size_bytes: int = 0
+    person: str = ""
 
 
 class Check(Struct, frozen=True):

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import msgspec
 
 from .clock import Clock
-from .connection import Connection
+from .connection import Connection, Deletion
+from .deletes import DeleteGuard
 from .destination import Payload
 from .health import Health
 from .lanes import Item, Lane, Parcel, Stand
 from .message import Message
 from .outcome import Outcome, Skipped
-from .pauses import Pauses
+from .pauses import DELETES, Pauses
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -24,8 +25,8 @@ class Dispatch:
     """Hands out ready lanes to the workers, in the order they became ready.
 
     `prepare` makes an item's payload or says why there is none, `ended` hears of deliveries that end without
-    a call, `block` of lanes whose head needs a paused capability. `make` has the transform run for one that
-    `prepare` says None of.
+    a call, `block` of lanes whose head needs a paused capability, or is one
+    deletion too many. `make` has the transform run for one that `prepare` says None of.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Dispatch:
         clock: Clock,
         health: Health,
         pauses: Pauses,
+        deletes: DeleteGuard,
         *,
         suppressed: Callable[[Message], bool],
         prepare: Callable[[Item], Payload | Outcome | None],
@@ -46,6 +48,7 @@ class Dispatch:
         self._clock = clock
         self._health = health
         self._pauses = pauses
+        self._deletes = deletes
         self._suppressed = suppressed
         self._prepare = prepare
         self._ended = ended
@@ -159,20 +162,29 @@ class Dispatch:
             if lane.flights and item.due_s > self._clock.monotonic():
                 break
             found = self._unwanted(item) or self._prepare(item)
+            if isinstance(found, Payload) and self._deletes.discards(found, item.record.position):
+                found = Skipped("discarded", "somebody discarded this deletion")
             if not isinstance(found, Payload):
                 self._end(lane, item, found)
                 break
-            if self._pauses.blocks(found.capability):
+            if (hold := self._hold(found, item)) is not None:
                 if not lane.flights:
-                    self._block(lane, found.capability)
+                    self._block(lane, hold)
                 break
             if lane.flights and found.capability != load.parcels[-1].payload.capability:
                 break  # a refused credential would be judged apart for parts of one run
             if not load.fits(found):
                 return bool(lane.flights)
-            load.add(self._pack(lane, found))
+            load.add(parcel := self._pack(lane, found))
+            self._deletes.departs(parcel)
             room -= 1
         return True
+
+    def _hold(self, payload: Payload, item: Item) -> str | None:
+        """The paused capability that keeps a delivery back; None when it may go."""
+        if self._pauses.blocks(payload.capability):
+            return payload.capability
+        return DELETES if self._deletes.holds(payload, item.record.position) else None
 
     def _pack(self, lane: Lane, payload: Payload) -> Parcel:
         """Take the head, and what can be merged with it, off the lane."""
@@ -182,12 +194,16 @@ class Dispatch:
                 payload = merged
                 items.append(lane.items.popleft())
         lane.flights += 1
+        if self._limits.ordered_batch:
+            payload = msgspec.structs.replace(payload, person=lane.person)
         return Parcel(lane, items, payload)
 
     def _merged(self, payload: Payload, item: Item) -> Payload | None:
         """One payload that does this item's work too, if there can be one."""
         later = item.payload
         if later is None or item.solo or later.capability != payload.capability:
+            return None
+        if isinstance(payload, Deletion) or isinstance(later, Deletion):
             return None
         if item.due_s > self._clock.monotonic() or self._unwanted(item) is not None:
             return None
@@ -269,4 +285,4 @@ class Load:
 
 def _size_bytes(payload: Payload) -> int:
     """Bytes of its bodies, each with a separator."""
-    return sum(len(_encode(call.json)) + 1 for call in payload.requests)
+    return payload.size_bytes or sum(len(_encode(call.json)) + 1 for call in payload.requests)

@@ -8,6 +8,7 @@ from typing import Any
 from . import views
 from .deliver import DeliveryLoop
 from .lanes import Item
+from .pauses import DELETES
 
 
 def snapshot(loop: DeliveryLoop) -> dict[str, Any]:
@@ -29,6 +30,11 @@ def _state(loop: DeliveryLoop) -> str:
     if loop.health.stalled:
         return "stalled"
     return "throttled" if loop.throttled_s else "delivering"
+
+
+def deletions_held(loop: DeliveryLoop) -> int:
+    """Whose deletion waits for somebody to confirm it, as far as the loop has read."""
+    return sum(lane.hold == DELETES for lane in loop.lanes)
 
 
 def held(loop: DeliveryLoop, position: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ from .outcome import Paused
 PROBE_S = 60.0
 BY_HAND = "*"
 ACCOUNT = ""
+DELETES = "deletes"
+"""The capability of deleting people, which the delete guard pauses; only its `decide` lifts that."""
 
 log = structlog.get_logger("towpath.pause")
 
@@ -51,6 +53,11 @@ class Pauses:
         """Whether the whole connection stands still."""
         return BY_HAND in self._in_force or ACCOUNT in self._in_force or ACCOUNT in self._checks
 
+    @property
+    def guarded(self) -> bool:
+        """Whether deletions wait for somebody to confirm them."""
+        return DELETES in self._in_force
+
     def blocks(self, capability: str) -> bool:
         """Whether deliveries that need this capability wait: it is paused, or in doubt."""
         return self.everything or capability in self._in_force or capability in self._checks
@@ -72,7 +79,7 @@ class Pauses:
         try:
             verdict, refused = await self._check(capability)
             if verdict is Verdict.REFUSED:
-                await self._keep(refused, refusal.reason)
+                await self.keep(self.begin(refused, refusal.reason))
         except BaseException:
             answer.cancel()
             raise
@@ -100,30 +107,41 @@ class Pauses:
             return Verdict.REFUSED, capability
         return (Verdict.UNKNOWN if failed else Verdict.ACCEPTED), capability
 
-    async def _keep(self, capability: str, reason: str) -> None:
+    def begin(self, capability: str, reason: str) -> Pause:
+        """Stand still from this moment on; `keep` makes it last."""
         pause = Pause(self._connection.name, capability, reason, self._scope.clock.now())
         self._in_force[capability] = pause
+        waits = "paused: everything waits, nothing is lost"
+        log.error(
+            "paused: deletions wait, nothing is lost" if capability == DELETES else waits,
+            connection=pause.connection, capability=capability, reason=reason,
+        )  # fmt: skip
+        return pause
+
+    async def keep(self, pause: Pause) -> None:
+        """Write a pause down for the time after a restart."""
         try:
             await self._ledger.pause(pause)
         except Exception as error:
             # It holds until a restart; then the next refusal finds it again.
             log.error("a pause could not be kept", connection=pause.connection, error=str(error))
-        log.error(
-            "paused: everything waits, nothing is lost",
-            connection=pause.connection, capability=capability, reason=reason,
-        )  # fmt: skip
 
     async def by_hand(self, reason: str) -> None:
         """Stand still until `resume`."""
-        await self._keep(BY_HAND, reason)
+        await self.keep(self.begin(BY_HAND, reason))
 
     async def resume(self) -> None:
-        """Go on, whatever the reason for standing still was; a refusal that still holds pauses again."""
+        """Go on, whatever the reason for standing still was; a refusal that still holds pauses again.
+
+        But what the delete guard holds goes on waiting: that is for somebody to confirm who looked at it.
+        """
         await self.restore()  # the loop may not have begun yet
         for capability in list(self._in_force):
-            await self._lift(capability)
+            if capability != DELETES:
+                await self.lift(capability)
 
-    async def _lift(self, capability: str) -> None:
+    async def lift(self, capability: str) -> None:
+        """Let what needs this capability go on."""
         await self._ledger.resume(self._connection.name, capability)
         self._in_force.pop(capability, None)
         log.warning("resumed", connection=self._connection.name, capability=capability)
@@ -140,7 +158,7 @@ class Pauses:
 
     async def recheck(self) -> None:
         """Probe refused capabilities now: new credentials may have come."""
-        for capability in [name for name in self._in_force if name != BY_HAND]:
+        for capability in [name for name in self._in_force if name not in (BY_HAND, DELETES)]:
             verdict, _ = await self._check(capability)
             if verdict is Verdict.ACCEPTED:
-                await self._lift(capability)
+                await self.lift(capability)

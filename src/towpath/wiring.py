@@ -44,6 +44,7 @@ def connection_of(entry: ConnectionEntry, destination: DestinationEntry) -> Conn
         consent=entry.consent,
         transform=None if entry.transform is None else _process(entry.transform),
         fields=FieldMap(entry.map) if entry.map else None,
+        delete_limit=entry.delete_limit,
     )
 
 

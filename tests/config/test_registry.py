@@ -128,6 +128,15 @@ def test_a_destination_beside_the_configuration_is_found(beside: Path) -> None:
     assert load(beside).destinations["desk"] == entry
 
 
+def test_of_one_that_changed_nothing_older_is_kept(beside: Path) -> None:
+    file = beside.parent / "destinations" / "helpdesk.py"
+    for changed_ns in range(1, 6):
+        os.utime(file, ns=(changed_ns, changed_ns))
+        load(beside, env={})
+    kept = [name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(file)]
+    assert kept == ["towpath_destinations_helpdesk_5"]
+
+
 def test_one_whose_file_changed_is_loaded_anew(beside: Path) -> None:
     before = load(beside).destinations["desk"]
     file = beside.parent / "destinations" / "helpdesk.py"

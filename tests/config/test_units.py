@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from towpath.config import units
+from towpath import units
 
 
 @pytest.mark.parametrize(

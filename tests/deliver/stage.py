@@ -44,7 +44,8 @@ class Nothing:
 class Vendor(Destination[Settings]):
     """A destination that asks `answer` what becomes of each message, and remembers every attempt.
 
-    `started` and `ended` hold (seconds since the stage began, message id); `calls` the ids of each call.
+    `started` and `ended` hold (seconds since the stage began, message id); `calls` the ids of each call;
+    `persons` whose each message of a batch was said to be.
     """
 
     name = "vendor"
@@ -63,6 +64,7 @@ class Vendor(Destination[Settings]):
         self.started: list[tuple[float, str]] = []
         self.ended: list[tuple[float, str]] = []
         self.calls: list[list[str]] = []
+        self.persons: dict[str, str] = {}
         self.checked_at: list[float] = []
 
     def limits(self) -> Limits:
@@ -89,6 +91,7 @@ class Vendor(Destination[Settings]):
 
     async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
         messages = [message for payload in payloads for message in payload.data]
+        self.persons |= {message.message_id: each.person for each in payloads for message in each.data}
         await self._send(messages)
         self._raise(self.batch_answer(messages))
         return [self._ended(payload.data[-1]) for payload in payloads]
@@ -141,6 +144,8 @@ class Stage:
         self.policy = RetryPolicy()
         self.window = 4096
         self.links_max = 500
+        self.memory = FakeMemory()
+        self.persons: Callable[[], int] = lambda: 0
         given: dict[str, Any] = {"name": "web-vendor", "sources": frozenset({"web"}), "start": "earliest"}
         given |= {"destination_name": "vendor", "destination": self.vendor}
         self.connection = Connection(**{**given, **connection})
@@ -168,10 +173,11 @@ class Stage:
             self.store,
             self.store,
             self.identity,
-            Scope(Http(Nothing(), self.clock), self.clock, FakeMemory()),
+            Scope(Http(Nothing(), self.clock), self.clock, self.memory),
             policy=self.policy,
             suppressed=lambda message: message.user_id in self.suppressed,
             observe=self._observe,
+            persons=self.persons,
             window=self.window,
         )
 

@@ -55,6 +55,23 @@ async def test_an_ordered_batch_keeps_a_persons_run_together(stage: MakeStage) -
     await s.stop()
 
 
+@pytest.mark.spec("D04")
+@virtual
+async def test_a_batch_is_told_whose_its_payloads_are(stage: MakeStage) -> None:
+    s = stage()
+    s.vendor.bounds = Limits(batch=10, in_flight=1, ordered_batch=True)
+    await s.open()
+    await s.send("before", person=None, anonymousId="an")
+    await s.identify("linked", "u1", "an")
+    await s.send("after", person="u1")
+    await s.send("other", person="u2")
+    await s.start()
+    await s.drained()
+    assert len({s.vendor.persons[name] for name in ("before", "linked", "after")}) == 1
+    assert s.vendor.persons["other"] not in ("", s.vendor.persons["after"])
+    await s.stop()
+
+
 @virtual
 async def test_a_batch_stays_below_its_bytes(stage: MakeStage) -> None:
     s = stage()

@@ -281,8 +281,7 @@ async def test_erasing_drops_what_waits_and_does_not_retry_what_is_on_the_way(st
     await s.send("b1", "b2", person="bad")
     await s.pass_s(8)
     await s.send("a4", person="ann")
-    await s.store.erase(["ann", "bad"])
-    s.loop.forget(frozenset({"ann", "bad"}))
+    s.loop.forget(frozenset({"ann", "bad"}), await s.store.erase(["ann", "bad"]))
     await s.pass_s(3600)
     assert [name for name in s.vendor.order() if name.startswith("a")] == ["a1"]
     balance = await s.balance()
@@ -307,8 +306,7 @@ def test_what_was_erased_on_the_way_is_not_put_back(stage: MakeStage, answer: An
         await s.start()
         await s.send("a1", person="ann")
         await s.pass_s(5)
-        await s.store.erase(["ann"])
-        s.loop.forget(frozenset({"ann"}))
+        s.loop.forget(frozenset({"ann"}), await s.store.erase(["ann"]))
         await s.pass_s(60)
         s.vendor.checks = lambda: [Check("account", ok=True)]
         await s.pass_s(300)
@@ -330,8 +328,7 @@ async def test_a_delivery_that_ends_well_while_its_person_is_erased_stays_even(s
     await s.start()
     await s.send("a1", "a2", person="ann")
     await s.pass_s(1)
-    await s.store.erase(["ann"])
-    s.loop.forget(frozenset({"ann"}))
+    s.loop.forget(frozenset({"ann"}), await s.store.erase(["ann"]))
     await s.pass_s(30)
     assert s.vendor.order() == ["a1"]
     assert (await s.balance()).erased == 2

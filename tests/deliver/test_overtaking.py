@@ -151,8 +151,7 @@ async def test_a_failure_of_one_who_passed_parks_only_that_person(stage: MakeSta
 @virtual
 async def test_an_erased_link_does_not_let_anybody_pass_what_is_left(stage: MakeStage) -> None:
     s = await held_up(stage, link=("p5", "x"), person=None, anonymousId="x")  # of p5, until that link is gone
-    await s.store.erase(["p5"])
-    s.loop.forget(frozenset({"p5"}))
+    s.loop.forget(frozenset({"p5"}), await s.store.erase(["p5"]))
     await s.send("later", person=None, anonymousId="x")
     await s.drained()
     order = s.vendor.order()

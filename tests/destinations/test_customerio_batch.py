@@ -11,7 +11,6 @@ import pytest
 from towpath.courier import Courier
 from towpath.destination import Payload
 from towpath.destinations._customerio_batch import persons
-from towpath.destinations._customerio_items import Post
 from towpath.http import Reply, Request, Undelivered
 from towpath.lanes import Item, Lane, Parcel
 from towpath.message import Message
@@ -301,13 +300,21 @@ def test_a_person_known_by_email_only_is_one_person_too() -> None:
     given = {"type": "track", "event": "E", "anonymousId": "an", "context": {"traits": {"email": "a@b.c"}}}
     one = prepared(destination, message(given)).data
     other = prepared(destination, message({"type": "identify", "traits": {"email": "a@b.c"}})).data
-    assert persons([one, prepared(destination, of("u1")).data, other]) == [[0, 2], [1]]
+    posts = [one, prepared(destination, of("u1")).data, other]
+    assert persons([post.people for post in posts]) == [[0, 2], [1]]
 
 
 def test_persons_are_told_by_shared_ids() -> None:
-    def post(*people: str) -> Post:
-        return Post((), (), people)
-
-    posts = [post("a"), post("b"), post(), post("c", "a"), post("b"), post("b", "c"), post("d"), post("a")]
-    assert persons(posts) == [[0, 1, 3, 4, 5, 7], [2], [6]]
+    people: tuple[list[str], ...] = ["a"], ["b"], [], ["c", "a"], ["b"], ["b", "c"], ["d"], ["a"]
+    assert persons(people) == [[0, 1, 3, 4, 5, 7], [2], [6]]
     assert persons([]) == []
+
+
+@pytest.mark.spec("P4", "C120")
+async def test_linked_ids_keep_their_order_though_no_id_is_shared() -> None:
+    """The loop says whose the payloads are: what was done anonymously goes before what the user did."""
+    world = World()
+    both = [prepared(world.destination, anonymous("an")), prepared(world.destination, of("u1"))]
+    payloads = [msgspec.structs.replace(each, person="u:u1") for each in both]
+    await world.destination.deliver_batch(payloads, world.scope)
+    assert [url.rpartition("/")[2] for url in world.urls[-2:]] == ["events", "entity"]

@@ -357,8 +357,7 @@ async def test_an_erase_while_the_transform_runs_lets_nothing_of_the_person_out(
     await s.until(lambda: bool(s.told))
     await s.pass_s(8.0)  # the second run is under way
     ids = frozenset({"ann"})
-    await s.store.erase(ids)
-    s.loop.forget(ids)
+    s.loop.forget(ids, await s.store.erase(ids))
     await s.pass_s(60.0)
     assert s.vendor.order() == []
     await drained(s)

@@ -49,7 +49,8 @@ def _answering(answer: Answer) -> _Respond:
         except Missing as error:
             return _json(problem(error), 404)
         except ConfigError as error:
-            return _json({**problem(error), "text": error.render()}, 422)
+            told = {**problem(error), "text": error.render(), "problems": error.json()}
+            return _json(told, 422)
         except TowpathError as error:
             return _json(problem(error), 400)
         except LogFull:

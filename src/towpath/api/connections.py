@@ -1,4 +1,4 @@
-"""Routes of connections: list, and drop one that the configuration no longer has."""
+"""Routes of connections: list, confirm deletions, drop one that the configuration no longer has."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from typing import Any
 
 from starlette.requests import Request
 
+from .. import views
 from ..app import App
+from ..deletes import decide
 from ..errors import TowpathError
+from ..inspection import deletions_held
+from ..log import Pause
+from ..pauses import DELETES
 from .answering import Missing, Named
 
 
@@ -19,7 +24,13 @@ class Connections:
 
     def routes(self) -> list[Named]:
         """Method, path and answer of each."""
-        return [("GET", "/connections", self.connections), ("DELETE", "/connections/{name:path}", self.drop)]
+        return [
+            ("GET", "/connections", self.connections),
+            ("GET", "/connections/{name:path}/deletes", self.deletes),
+            ("POST", "/connections/{name:path}/confirm-deletes", self.confirm_deletes),
+            ("POST", "/connections/{name:path}/discard-deletes", self.discard_deletes),
+            ("DELETE", "/connections/{name:path}", self.drop),
+        ]
 
     def _configured(self) -> set[str]:
         return {entry.name for entry in self._app.config.connections}
@@ -36,6 +47,43 @@ class Connections:
             }
             for row in await self._app.store.balance()
         ]
+
+    async def deletes(self, request: Request) -> Any:
+        """Show why deletions of people wait on a connection, and how many at least."""
+        row = await self._guarded(request)
+        running = self._app.connections.get(row.connection)
+        return {**views.pause(row), "waiting": None if running is None else deletions_held(running.loop)}
+
+    async def confirm_deletes(self, request: Request) -> Any:
+        """Let the deletions go that the delete guard holds: all that were accepted until now."""
+        return {"confirmed": await self._decide(request, discard=False)}
+
+    async def discard_deletes(self, request: Request) -> Any:
+        """Skip them instead."""
+        return {"discarded": await self._decide(request, discard=True)}
+
+    async def _decide(self, request: Request, *, discard: bool) -> str:
+        name = (await self._guarded(request)).connection
+        running = self._app.connections.get(name)
+        if running is not None:
+            await running.loop.deletes.decide(discard=discard)
+        else:
+            decide(self._app.state.memory(name), self._app.store.last(), discard=discard)
+            await self._app.store.resume(name, DELETES)
+        return name
+
+    async def _guarded(self, request: Request) -> Pause:
+        """The pause of a connection's deletions. Raises `Missing` when there is none."""
+        name = request.path_params["name"]
+        for row in await self._app.store.pauses():
+            if (row.connection, row.capability) == (name, DELETES):
+                return row
+        raise Missing(
+            f"no deletion waits for a yes on a connection {name!r}",
+            code="E4420",
+            fix="towpath status  shows what is paused",
+            data="Nothing was changed.",
+        )
 
     async def drop(self, request: Request) -> Any:
         """Forget a connection, with what waits and died on it; the log itself is not touched."""

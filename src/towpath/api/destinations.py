@@ -12,7 +12,7 @@ from .. import registry, views
 from ..app import App, Running
 from ..config import ConnectionEntry
 from ..log import Pause
-from ..pauses import BY_HAND
+from ..pauses import BY_HAND, DELETES
 from ..wiring import connection_of
 from . import asking
 from .answering import Missing, Named
@@ -134,15 +134,17 @@ class Destinations:
             await self._app.store.pause(Pause(name, BY_HAND, reason, now))
 
     async def resume(self, request: Request) -> Any:
-        """Deliver again, whatever the reason for the pause was."""
+        """Deliver again, whatever the reason for the pause was; deletions too many wait for their own yes."""
         name = self._named(request)
         for running in self._running(name):
             running.loop.lift_throttle()
             await running.loop.pauses.resume()
-        for row in await self._app.store.pauses():
-            if row.connection in self._connections(name):
+        mine = [row for row in await self._app.store.pauses() if row.connection in self._connections(name)]
+        for row in mine:
+            if row.capability != DELETES:
                 await self._app.store.resume(row.connection, row.capability)
-        return {"resumed": self._connections(name)}
+        guarded = [row.connection for row in mine if row.capability == DELETES]
+        return {"resumed": self._connections(name), **({"deletions_wait": guarded} if guarded else {})}
 
 
 def _about(kind: Any) -> dict[str, Any]:

@@ -6,16 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
+from towpath.connection import DeleteLimit
+
 from . import errors
 from .document import Path
 from .flow import Flow
-from .model import ConnectionBlock
+from .model import ConnectionBlock, DeleteGuardBlock
 from .resolved import ConnectionEntry, TransformEntry
 from .settings import Checker, Within, suggestion
 
 
-def connections(data: Mapping[str, Any], checker: Checker, directory: FilePath) -> list[ConnectionEntry]:
-    """The connections of a file in this directory; what is wrong with them goes to the checker."""
+def connections(
+    data: Mapping[str, Any], checker: Checker, directory: FilePath, guard: DeleteGuardBlock | None = None
+) -> list[ConnectionEntry]:
+    """The connections of a file in this directory; what is wrong with them goes to the checker.
+
+    `guard` is the file's own, for those that have none.
+    """
     blocks, flow = data.get("connections"), Flow(checker, directory)
     taken: dict[str, int] = {}
     found: list[ConnectionEntry] = []
@@ -26,7 +33,7 @@ def connections(data: Mapping[str, Any], checker: Checker, directory: FilePath) 
         if block is None:
             continue
         _check_ends(data, checker, path, block)
-        for entry in _entries(block, flow.transform(block, path)):
+        for entry in _entries(block, flow.transform(block, path), guard):
             if entry.name in taken:
                 _complain(checker, path, block, entry, taken[entry.name])
             taken.setdefault(entry.name, index)
@@ -34,7 +41,9 @@ def connections(data: Mapping[str, Any], checker: Checker, directory: FilePath) 
     return found
 
 
-def _entries(block: ConnectionBlock, transform: TransformEntry | None) -> Iterator[ConnectionEntry]:
+def _entries(
+    block: ConnectionBlock, transform: TransformEntry | None, guard: DeleteGuardBlock | None
+) -> Iterator[ConnectionEntry]:
     for destination in block.to:
         yield ConnectionEntry(
             name=_name(block, destination),
@@ -49,7 +58,14 @@ def _entries(block: ConnectionBlock, transform: TransformEntry | None) -> Iterat
             consent=block.consent,
             transform=transform,
             map=block.map,
+            delete_limit=_delete_limit(block.delete_guard or guard or DeleteGuardBlock()),
         )
+
+
+def _delete_limit(guard: DeleteGuardBlock) -> DeleteLimit | None:
+    if not guard.enabled:
+        return None
+    return DeleteLimit(guard.share, guard.count, guard.within.total_seconds())
 
 
 def _name(block: ConnectionBlock, destination: str) -> str:

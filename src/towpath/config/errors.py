@@ -30,6 +30,11 @@ PLUGIN = "E2113"
 MAPPING = "E2114"
 FUNCTION = "E2115"
 
+WIDEST = 160  # characters of a line that are shown
+BEFORE = 40  # of them before the marked place
+LONGEST_TEXT = 400
+MOST_SHOWN = 100
+
 
 class Problem(Struct, frozen=True):
     """One thing wrong. `line` and `column` count from 1; 0 means the file as a whole.
@@ -53,23 +58,28 @@ class Problem(Struct, frozen=True):
 
     def render(self) -> str:
         """The problem in the style of a compiler."""
+        head = [f"error {self.code}: {_brief(self.title)}", f"     ┌ {self.location}"]
         if not self.excerpt:
-            return "\n".join(
-                [f"error {self.code}: {self.title}", f"     ┌ {self.location}", *self._fix("     ")]
-            )
-        gutter = " " * (self.column - 1)
-        caret = f"     │ {gutter}{'^' * self.width}"
-        return "\n".join(
-            [
-                f"error {self.code}: {self.title}",
-                f"     ┌ {self.location}",
-                f"{self.line:>4} │ {self.excerpt}",
-                f"{caret} {self.hint}".rstrip(),
-            ]
-        )
+            return "\n".join([*head, *self._fix("     ")])
+        shown, before, width = self._window()
+        caret = f"     │ {' ' * before}{'^' * width}"
+        return "\n".join([*head, f"{self.line:>4} │ {shown}", f"{caret} {_brief(self.hint)}".rstrip()])
+
+    def _window(self) -> tuple[str, int, int]:
+        """As much of the line as can be read, and where in it how much is marked."""
+        first = max(0, self.column - 1 - BEFORE) if len(self.excerpt) > WIDEST else 0
+        shown = self.excerpt[first : first + WIDEST]
+        before = self.column - 1 - first
+        left, right = "…" if first else "", "…" if first + WIDEST < len(self.excerpt) else ""
+        return f"{left}{shown}{right}", before + len(left), max(1, min(self.width, len(shown) - before))
 
     def _fix(self, indent: str) -> list[str]:
-        return [f"{indent}{self.hint}"] if self.hint else []
+        return [f"{indent}{_brief(self.hint)}"] if self.hint else []
+
+
+def _brief(text: str) -> str:
+    """Text that may hold what the file holds, no longer than anybody reads."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
 
 
 class ConfigError(TowpathError):
@@ -89,7 +99,9 @@ class ConfigError(TowpathError):
         """Every problem with its line and caret, and what became of the data."""
         count = len(self.problems)
         foot = f"{count} problem{'s' if count > 1 else ''}. Nothing was changed."
-        return "\n\n".join([*(problem.render() for problem in self.problems), foot])
+        if count > MOST_SHOWN:
+            foot = f"{count} problems, of which these are the first {MOST_SHOWN}. Nothing was changed."
+        return "\n\n".join([*(problem.render() for problem in self.problems[:MOST_SHOWN]), foot])
 
     def lines(self) -> list[str]:
         """The same as a terminal's lines."""

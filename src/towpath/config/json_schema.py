@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from towpath.registry import Kinds, destinations, settings_of, sources
+from towpath.units import format_duration, format_share, format_size
 
 from .model import NAME_PATTERN, AccountBlock, DestinationBlock, File, SourceBlock
 from .settings import models_in, spellings
-from .units import format_duration, format_size
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -98,6 +98,8 @@ def _write_default(schema: Schema, default: Any) -> None:
         schema["default"] = [format_duration(each) for each in default]
     elif schema.get("title") == "size":
         schema["default"] = format_size(default)
+    elif schema.get("title") == "share":
+        schema["default"] = format_share(default)
 
 
 def _demand(entry: Schema, section: str) -> None:

@@ -14,10 +14,11 @@ from . import errors
 from .connections import connections
 from .document import Document
 from .entries import DestinationParts, Entries
-from .errors import ConfigError, Problem
+from .errors import ConfigError
 from .interpolate import Interpolation
 from .model import File, RetryChange, Server
 from .places import LONGEST_SOCKET, absolute, default_socket, fits_a_socket
+from .reading import text_of
 from .resolved import Config, DestinationEntry, RetryRule, SourceEntry, seconds
 from .settings import Checker, Within
 
@@ -30,11 +31,7 @@ def load(path: FilePath, env: Mapping[str, str] | None = None, secrets: SecretSo
     `env` gives the variables (default: the process's). `secrets` is asked for the secrets of a storage
     directory, only when the file names one.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise ConfigError([_unreadable(path, error)]) from None
-    return parse(text, path, os.environ if env is None else env, secrets)
+    return parse(text_of(path), path, os.environ if env is None else env, secrets)
 
 
 def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSource | None = None) -> Config:
@@ -51,7 +48,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     entries = Entries(data, checker, destinations_beside(directory))
     parts = list(entries.destinations())
     found = {entry.name: entry for entry in entries.sources()}
-    links = connections(data, checker, directory)
+    links = connections(data, checker, directory, file.delete_guard if file else None)
     server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
     _check_names(data, checker)
     _check_keys(found, checker)
@@ -77,14 +74,6 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     )
 
 
-def _unreadable(path: FilePath, error: OSError | ValueError) -> Problem:
-    if isinstance(error, FileNotFoundError):
-        hint = "write one with  towpath init  or name another with  --config FILE"
-        return Problem(errors.UNREADABLE, f"there is no file {path}", str(path), hint=hint)
-    why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-    return Problem(errors.UNREADABLE, f"{path} cannot be read: {why}", str(path))
-
-
 def _storage(document: Document, directory: FilePath, env: Mapping[str, str]) -> FilePath:
     """Where the data is; read ahead of the rest, since the secrets are in there."""
     written = Interpolation(document, directory, env, None).fill(document.data.get("storage"), ("storage",))
@@ -99,10 +88,17 @@ def _server(file: File | None, checker: Checker, directory: FilePath) -> Server:
     for key in ("certificate", "key"):
         path = absolute(directory, getattr(file.server.tls, key))
         paths[key] = str(path)
-        if not path.is_file():
+        if not _is_file(path):
             hint = "name a PEM file; relative paths start from this file's directory"
             checker.add(errors.FILE, f"server.tls.{key} names no file", ("server", "tls", key), hint)
     return file.server.model_copy(update={"tls": file.server.tls.model_copy(update=paths)})
+
+
+def _is_file(path: FilePath) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, say
+        return False
 
 
 def _socket(file: File | None, checker: Checker, directory: FilePath, storage: FilePath) -> FilePath:

@@ -9,9 +9,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from .document import Document
-from .errors import UNREADABLE, ConfigError, Problem
 from .interpolate import Interpolation
 from .places import absolute, default_socket
+from .reading import text_of
 
 
 class Location(Struct, frozen=True):
@@ -23,15 +23,7 @@ class Location(Struct, frozen=True):
 
 def locate(file: Path, env: Mapping[str, str] | None = None) -> Location:
     """Find the running server of a file; its other values need not resolve here. Raises `ConfigError`."""
-    try:
-        text = file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        hint = "write one with  towpath init  or name another with  --config FILE"
-        raise ConfigError(
-            [Problem(UNREADABLE, f"{file} cannot be read: {why}", str(file), hint=hint)]
-        ) from None
-    document, base = Document(text, str(file)), file.absolute().parent
+    document, base = Document(text_of(file), str(file)), file.absolute().parent
     fill = Interpolation(document, base, os.environ if env is None else env, None).fill
     written = fill(document.data.get("storage"), ("storage",))
     storage = absolute(base, written if isinstance(written, str) else "data")

@@ -27,8 +27,7 @@ from towpath.mapping import ConsentRule, MapRule
 from towpath.mapping.consent import needed
 from towpath.message import Kind
 from towpath.retry import SCHEDULE_S
-
-from .units import Duration, Size
+from towpath.units import Duration, Share, Size
 
 
 def _listed(value: Any) -> Any:
@@ -306,6 +305,24 @@ def _or(*others: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return extend
 
 
+class DeleteGuardBlock(Settings):
+    """How many people one connection may delete: the larger of `share` and `count`; more wait for a yes."""
+
+    enabled: bool = Field(default=True, description="`delete_guard: off` turns it off: nothing waits.")
+    share: Share = Field(
+        default=0.2, description="This part of the persons its sources know, where they count them."
+    )
+    count: int = Field(default=1000, ge=0, description="This many persons.")
+    within: Positive = Field(default=timedelta(hours=1), description="The time they are counted over.")
+
+
+def _guarded(value: Any) -> Any:
+    return {"enabled": False} if value is False or value == "off" else value
+
+
+Guarded: TypeAlias = Annotated[DeleteGuardBlock | None, BeforeValidator(_guarded)]
+
+
 class ConnectionBlock(Settings):
     """From which sources to which destinations; each destination named is a connection of its own."""
 
@@ -350,6 +367,11 @@ class ConnectionBlock(Settings):
     )
     map: tuple[MapRule, ...] = Field(
         default=(), max_length=100, description="Rules that rename, set, hash and drop fields, in this order."
+    )
+    delete_guard: Guarded = Field(
+        default=None,
+        description="Instead of the file's `delete_guard`: a section, or `off`.",
+        json_schema_extra=_or({"const": "off"}, {"const": False}),
     )
 
 
@@ -397,6 +419,12 @@ class File(Settings):
     jobs: Jobs = Field(default=Jobs(), description=str(Jobs.__doc__))
     privacy: Privacy = Field(default=Privacy(), description=str(Privacy.__doc__))
     identity: IdentityBlock = Field(default=IdentityBlock(), description=str(IdentityBlock.__doc__))
+    delete_guard: Guarded = Field(
+        default=None,
+        description="How many people a connection may delete within an hour before somebody has to confirm; "
+        "a section, or `off`.",
+        json_schema_extra=_or({"const": "off"}, {"const": False}),
+    )
     connectors: Later = Field(default=None, description=LATER)
     replications: Later = Field(default=None, description=LATER)
     push: Later = Field(default=None, description=LATER)

@@ -14,8 +14,8 @@ HEAD = """# towpath.yaml
 This page is made from the models that check the file: `python -m towpath.config > docs/config.md`.
 
 Unknown keys are errors, and all errors are shown at once, each at its line. Durations are written `30s`,
-`5m`, `2h`, `7d`; sizes `64KB`, `4MB`; rates `500/s`, `300/min`. Relative paths start
-from the file's directory.
+`5m`, `2h`, `7d`; sizes `64KB`, `4MB`; rates `500/s`, `300/min`; shares `20%`. Relative
+paths start from the file's directory.
 
 Values may hold placeholders; in `{ }` and `[ ]` put them in quotes:
 
@@ -97,7 +97,7 @@ def _type(schema: Schema, definitions: Mapping[str, Schema]) -> str:
         return f"`{schema['const']}`"
     if "anyOf" in schema:
         return " or ".join(_type(each, definitions) for each in schema["anyOf"] if each.get("type") != "null")
-    if schema.get("title") in ("duration", "size", "rate", "names", "nothing"):
+    if schema.get("title") in ("duration", "size", "rate", "share", "names", "nothing"):
         return "name or list of names" if schema["title"] == "names" else str(schema["title"])
     if schema.get("type") == "array":
         return f"list of {_type(schema.get('items', {}), definitions)}"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from towpath.connection import DeleteLimit
 from towpath.mapping import ConsentRule, MapRule
 
 from .model import Admin, IdentityBlock, Jobs, Privacy, Retention, Server
@@ -78,6 +79,7 @@ class ConnectionEntry(Struct, frozen=True):
     consent: ConsentRule | None = None
     transform: TransformEntry | None = None
     map: tuple[MapRule, ...] = ()
+    delete_limit: DeleteLimit | None = DeleteLimit()
 
 
 class AccountEntry(Struct, frozen=True):

@@ -44,14 +44,14 @@ class Batch:
 
     A round sends one request with what comes next of everybody that can be part of it, then what cannot,
     one call after the other for each person. Behind a post that is to be tried again nothing of that person
-    is sent: it stays None.
+    is sent: it stays None. `people` are the names of each post's person.
     """
 
-    def __init__(self, posts: Sequence[Post], carrier: Carrier) -> None:
+    def __init__(self, posts: Sequence[Post], people: Sequence[Sequence[str]], carrier: Carrier) -> None:
         self._posts = posts
         self._carrier = carrier
         self._ended: list[Ended] = [None] * len(posts)
-        self._queues = [deque(indexes) for indexes in persons(posts)]
+        self._queues = [deque(indexes) for indexes in persons(people)]
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._begun = False
 
@@ -124,15 +124,15 @@ class Batch:
             return error
 
 
-def persons(posts: Sequence[Post]) -> list[list[int]]:
-    """Return the places of each person's posts, in order: whoever shares an id is one person here."""
+def persons(people: Sequence[Sequence[str]]) -> list[list[int]]:
+    """Return the places of each person, in order: whoever shares a name is one person here."""
     known: dict[str, list[int]] = {}
-    for index, post in enumerate(posts):
-        mine = _joined(known, post.people)
+    for index, names in enumerate(people):
+        mine = _joined(known, names)
         mine.append(index)
-        for name in post.people:
+        for name in names:
             known[name] = mine
-        if not post.people:
+        if not names:
             known[f"\0{index}"] = mine
     return sorted({id(mine): sorted(mine) for mine in known.values()}.values())
 

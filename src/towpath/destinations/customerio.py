@@ -173,12 +173,12 @@ class CustomerIo(Destination[CustomerIoSettings]):
         return self._payload(post, reports) if isinstance(post, Post) else post
 
     def _payload(self, post: Post, reports: Sequence[str]) -> Payload:
-        url = self._addresses[post.call]
+        url, size_bytes = self._addresses[post.call], sum([len(body) + 1 for body in post.encoded])
         if self._asks_first(post):
             calls = tuple([Call("POST", url, body, UNCONTESTED) for body in post.bodies])
-            return Payload(calls, (), reports, APP, post)
+            return Payload(calls, (), reports, APP, post, size_bytes)
         calls = tuple([Call("POST", url, body) for body in post.bodies])
-        return Payload(calls, (), reports, self._capability, post)
+        return Payload(calls, (), reports, self._capability, post, size_bytes)
 
     def _asks_first(self, post: Post) -> bool:
         """Whether it needs the App API: its identifiers may be another profile's, or it merges two."""
@@ -203,7 +203,8 @@ class CustomerIo(Destination[CustomerIoSettings]):
             return []
         try:
             carrier = await self._carrier(scope)
-            ended = await Batch([payload.data for payload in payloads], carrier).run()
+            people = [_names(payload) for payload in payloads]
+            ended = await Batch([payload.data for payload in payloads], people, carrier).run()
         except Undelivered as error:
             raise _explained(error) from error
         return [_explained(each) if isinstance(each, Undelivered) else each for each in ended]
@@ -235,6 +236,12 @@ class CustomerIo(Destination[CustomerIoSettings]):
     async def check(self, scope: Scope) -> Sequence[Check]:
         """Ask each API whether its key works, and what the App key may read (C099–C103)."""
         return await Examination(self._account, scope.http).lines()
+
+
+def _names(payload: Payload) -> tuple[str, ...]:
+    """Return what a payload's person is known by: the ids it names, and whose lane it is of."""
+    people: tuple[str, ...] = payload.data.people
+    return (*people, f"\0{payload.person}") if payload.person else people
 
 
 def _keys(settings: CustomerIoSettings) -> Keys:

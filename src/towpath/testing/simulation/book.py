@@ -13,6 +13,8 @@ from towpath.destination import Limits
 from towpath.log import Balance, Dead, DeadFilter, Done, Settlement
 from towpath.message import Message
 
+from ..fakes import FakeMemory
+from .deletions import Deletions
 from .people import People
 from .schedule import Schedule
 from .trace import Trace
@@ -49,6 +51,8 @@ class Kept(Struct, frozen=True):
     def sent(self) -> bool:
         """Whether it is for the vendors: supported, and not beyond what its source may do (D13)."""
         fields = self.fields
+        if fields["type"] == "delete":
+            return self.trusted
         merges = fields["type"] == "alias" and fields["previousId"] != fields.get("anonymousId")
         return fields.get("event") != "unsupported" and (self.trusted or not merges)
 
@@ -87,8 +91,11 @@ class Book:
         trace: Trace,
         *,
         late_s: float,
+        deletions: Deletions,
     ) -> None:
         self.name = name
+        self.deletions = deletions
+        self.memory = FakeMemory()  # as durable as the real one
         self.account = account
         self.limits = limits
         self.messages = messages
@@ -192,6 +199,8 @@ class Book:
         self.expect(not late, f"{position} starts before {late} ended")
         self.schedule.sends[position] += 1
         if not again:
+            if self.people_of(position).fields["type"] == "delete":
+                self.deletions.starts(position, doubled=self.doubled)
             self._check_wanted(position)
             companions = self.messages.people.companions(position)
             mine = None if companions is None else [n for n in companions if n in self.states]
@@ -322,6 +331,7 @@ class Book:
             "untrusted": not message.sent,
             "suppressed": bool(named & self.messages.once_suppressed),
             "stale": self._was_stale(message),
+            "discarded": self.deletions.discarded(done.position),
         }
         self.expect(known.get(done.reason, False), f"{done.position} was skipped: {done.reason}")
         self._trace.saw(f"skipped: {done.reason}")

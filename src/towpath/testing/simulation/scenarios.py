@@ -9,6 +9,8 @@ from random import Random
 
 from msgspec import Struct
 
+from towpath.connection import DeleteLimit
+
 STEPS = (14, 34)
 BASE = {"send": 8, "wait": 6, "resend": 1, "change_phase": 2}
 
@@ -30,6 +32,7 @@ class Scenario(Struct, frozen=True, kw_only=True):
     per_minute: int | None = None
     shared: bool = False
     max_age_s: float | None = None
+    deletes: tuple[DeleteLimit, int] | None = None  # and how many persons are known
     late_s: float = 120.0  # what a retry may wait for the calls of others
     windows: Sequence[int] = (8, 64, 4096)  # deliveries a loop may hold in memory
     pages: Sequence[int] = (256, 256, 5)  # records that reading brings at once
@@ -253,6 +256,36 @@ SCENARIOS = (
         pages=(5, 24, 256),
         seen=("passed a backlog", "linked across a backlog", "erased across a backlog", "taken over"),
         mostly=("passed a backlog",),
+    ),
+    Scenario(
+        name="too many deletions",
+        script=(
+            "send_deletes",
+            "send",
+            "send_deletes",
+            "crash",
+            "send_deletes",
+            "wait",
+            "resume",
+            "confirm_deletes",
+            "send_deletes",
+            "wait_long",
+            "send_deletes",
+            "confirm_deletes",
+            "send",
+        ),
+        often={
+            "send_deletes": 5,
+            "confirm_deletes": 1,
+            "discard_deletes": 1,
+            "renew": 1,
+            "resume": 1,
+            "stop": 1,
+            "break_down": 1,
+        },
+        deletes=(DeleteLimit(share=0.3, count=2), 10),
+        seen=("deletions held", "deletions confirmed", "deletions discarded", "skipped: discarded"),
+        mostly=("deletions held",),
     ),
 )
 

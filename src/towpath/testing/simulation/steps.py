@@ -44,6 +44,8 @@ def _message(world: World, chance: Random, kind: str = "", event: str = "") -> E
         fields |= chance.choice([{"userId": user}, {"anonymousId": device}])
     elif kind == "identify":
         fields |= {"userId": user, "anonymousId": device} if chance.random() < 0.5 else {"userId": user}
+    elif kind == "delete":
+        fields["userId"] = user
     else:
         fields |= {"userId": user, "anonymousId": device, "previousId": chance.choice([*users, device])}
     return Entry(name, msgspec.json.encode(fields))
@@ -118,6 +120,14 @@ async def send_profiles(world: World, chance: Random) -> None:
 async def send_aging(world: World, chance: Random) -> None:
     """Events that are of no use when they come too late."""
     await _send(world, chance, 4, "track", "Aging")
+
+
+async def send_deletes(world: World, chance: Random) -> None:
+    """Many people are to be deleted, some of whom go on."""
+    for _ in range(chance.choice([2, 5, 9])):
+        await _send(world, chance, 1, "delete")
+        await _send(world, chance, chance.choice([0, 0, 1]))
+        await asyncio.sleep(chance.choice([0.0, 0.0, 1.0, 600.0]))
 
 
 async def _send_own(world: World, chance: Random, user: str, other: str = "") -> None:
@@ -433,6 +443,16 @@ async def resume(world: World, chance: Random) -> None:
     await _any_run(world, chance).loop.pauses.resume()
 
 
+async def confirm_deletes(world: World, chance: Random) -> None:
+    """Somebody confirms the deletions that wait, or that do not."""
+    await world.decide_deletes(_any_run(world, chance), discard=False)
+
+
+async def discard_deletes(world: World, chance: Random) -> None:
+    """Somebody says that the deletions that wait are a mistake."""
+    await world.decide_deletes(_any_run(world, chance), discard=True)
+
+
 async def hurry(world: World, chance: Random) -> None:
     """Somebody wants what waits to be tried now."""
     await world.hurry([_any_run(world, chance)])
@@ -562,6 +582,7 @@ STEPS: dict[str, Step] = {
         change_phase, break_down, slow_down, limit, lie, mend, outage, expire, expire_unconfirmed, renew,
         crash, stop, take_over, jump_ahead, jump_back, fill_for_appends, fill_for_settles, lose_settles, free,
         trim, pause, resume, hurry, erase, suppress, unsuppress, replay, drop, prune, add_connection,
-        remove_source, add_source, pile_up, pass_by, link_across, erase_across,
+        remove_source, add_source, pile_up, pass_by, link_across, erase_across, send_deletes, confirm_deletes,
+        discard_deletes,
     )
 }  # fmt: skip

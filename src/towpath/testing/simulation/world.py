@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from towpath.connection import Connection
+from towpath.connection import Connection, DeleteLimit
 from towpath.deliver import DeliveryLoop
 from towpath.destination import Limits, Scope
 from towpath.http import Http
@@ -22,12 +22,13 @@ from towpath.lanes import Item
 from towpath.log import Entry, Group, Lease, LogFull, Settlement, Store
 from towpath.log.sqlite import SqliteStore
 from towpath.message import Envelope, Message
-from towpath.outcome import Outcome, Paused, Retry
+from towpath.outcome import Delivered, Outcome, Paused, Retry
+from towpath.pauses import DELETES
 from towpath.settler import Fenced
 
-from ..fakes import FakeMemory
 from ..loop import LoopClock
 from .book import Book, Kept, Messages
+from .deletions import Deletions
 from .people import JUNK, People
 from .scenarios import Plan
 from .trace import Trace
@@ -67,10 +68,11 @@ class Run:
             self.wire,
             self.wire,
             world.identity,
-            Scope(http, world.clock, FakeMemory()),
+            Scope(http, world.clock, book.memory),
             owner="owner",
             suppressed=world.suppressed,
             observe=self._observe,
+            persons=lambda: book.deletions.persons,
             window=self._window,
             lease_s=main.lease_s,
         )
@@ -83,6 +85,7 @@ class Run:
             destination_name="vendor",
             destination=Vendor(self),
             max_age_s=self.book.max_age_s,
+            delete_limit=self.book.deletions.limit,
         )
 
     def sends(self, groups: Sequence[Sequence[int]], capabilities: Sequence[str]) -> None:
@@ -126,6 +129,8 @@ class Run:
     def _observe(self, connection: str, item: Item, outcome: Outcome) -> None:
         self._trace.note("told", connection, item.record.position, outcome)
         schedule = self.book.schedule
+        if item.message.type == "delete" and isinstance(outcome, Delivered):
+            self.book.deletions.delivered(item.record.position, self.book.messages.jumped_s)
         if isinstance(outcome, Retry) and not outcome.throttled:
             if self.book.leads(item.record.position):
                 schedule.failed(item.record.position, item.attempts + 1, item.alone, outcome.after_s or 0.0)
@@ -152,6 +157,8 @@ class Run:
         """A capability stands still."""
         self._trace.note("paused", self.book.name, capability)
         self._trace.saw("pause by hand" if capability == "*" else "pause")
+        if capability == DELETES:
+            self.book.deletions.held(doubled=self.book.doubled)
         self.book.paused.add(capability)
         self.book.schedule.disturb()
 
@@ -159,6 +166,8 @@ class Run:
         """A capability may go on."""
         self._trace.note("resumed", self.book.name, capability)
         self._trace.saw("resume by hand" if capability == "*" else "resume")
+        if capability == DELETES:
+            self.book.deletions.released()
         self.book.paused.discard(capability)
         self.book.schedule.disturb()
 
@@ -215,9 +224,11 @@ class World:
         """Make one more connection and start its loop."""
         number, account = len(self.books), self.chance.choice(self.accounts)
         limits = self._limits(next((s.limits for s in self.plan.scenarios if s.limits), ""))
+        guard = next((s.deletes for s in self.plan.scenarios if s.deletes), (DeleteLimit(), 0))
         book = Book(
             f"c{number}", account, self.messages, limits, self.clock, self.trace,
             late_s=self.plan.main.late_s,
+            deletions=Deletions(f"c{number}", *guard, self.clock, self.trace),
         )  # fmt: skip
         book.sources = {*SOURCES} if self.chance.random() < 0.7 else {self.chance.choice(SOURCES)}
         max_age_s = next((s.max_age_s for s in self.plan.scenarios if s.max_age_s), None)
@@ -361,7 +372,7 @@ class World:
         erased = await self.store.erase(ids)
         self._erased(ids, gone)
         for run in self.runs.values():
-            run.loop.forget(ids, erased.renamed)
+            run.loop.forget(ids, erased)
         self.erasing = {known: at for known, at in self.erasing.items() if known not in ids}
         self.trace.note("erased", sorted(ids), erased)
         self.trace.expect(erased.records == len(gone), f"{erased} were erased, not {len(gone)} records")
@@ -408,6 +419,7 @@ class World:
         self._mend_all()
         for run in self.runs.values():
             await run.loop.pauses.resume()
+            await self.decide_deletes(run, discard=False)
         hurried = self.chance.random() < 0.6
         began_s, wait_s = self.clock.monotonic(), 1.0
         while any(book.open for book in self.books.values()):
@@ -435,6 +447,11 @@ class World:
             wanted = [(position, person) for position, known, person in links if known == name]
             found = [*map(tuple, await self.store.links(name))]
             self.trace.expect(found == wanted, f"{name} is linked as {found}, not {wanted}")
+
+    async def decide_deletes(self, run: Run, *, discard: bool) -> None:
+        """Somebody says yes to the deletions that wait on a connection, or no."""
+        run.book.deletions.decide(self.store.last(), discard=discard)
+        await run.loop.deletes.decide(discard=discard)
 
     def _mend_all(self) -> None:
         self.disk.appends_full = self.disk.settles_full = False

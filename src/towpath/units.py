@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them: `30s`, `64KB`, `500/s`."""
+"""Durations, sizes, rates and shares as people write them: `30s`, `64KB`, `500/s`, `20%`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*(B|KB|MB|GB)?", re.IGNORECASE)
 _SIZE_BYTES = {"": 1, "B": 1, "KB": 1024, "MB": 1024**2, "GB": 1024**3}
 _RATE = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*/\s*(s|m|min|h)")
+_SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
 _RATE_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -46,6 +47,16 @@ def rate(text: Any) -> float:
     return float(match[1]) / _RATE_S[match[2]]
 
 
+def share(text: Any) -> float:
+    """`20%` as a part of one, from 0 to 1. Raises `ValueError`."""
+    if isinstance(text, float) and 0 <= text <= 1:
+        return text
+    match = _SHARE.fullmatch(str(text).strip())
+    if match is None or float(match[1]) > 100:
+        raise ValueError("is not a share; write a percentage from 0% to 100%, like 20%")
+    return float(match[1]) / 100
+
+
 def format_duration(value: timedelta) -> str:
     """A timedelta as it is written in the file."""
     seconds = value.total_seconds()
@@ -61,6 +72,11 @@ def format_size(value: int) -> str:
         if value and value % _SIZE_BYTES[unit] == 0:
             return f"{value // _SIZE_BYTES[unit]}{unit}"
     return f"{value}B"
+
+
+def format_share(value: float) -> str:
+    """A part of one as it is written in the file."""
+    return f"{100 * value:g}%"
 
 
 def _written(title: str, pattern: str, example: str) -> WithJsonSchema:
@@ -80,4 +96,5 @@ Size: TypeAlias = Annotated[
     Field(gt=0),
     _written("size", r"[\d.]+\s*([kKmMgG]?[bB])?", "64KB"),
 ]
+Share: TypeAlias = Annotated[float, BeforeValidator(share), _written("share", _SHARE.pattern, "20%")]
 Rate: TypeAlias = Annotated[float, BeforeValidator(rate), _written("rate", _RATE.pattern, "500/s")]

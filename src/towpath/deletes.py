@@ -1,0 +1,218 @@
+"""The delete guard: more deletions within an hour than is plausible wait until somebody confirms (D14)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from .clock import Clock
+from .connection import Connection, DeleteLimit, Deletion
+from .destination import Memory, Payload, Scope
+from .lanes import Parcel
+from .log import Key, Log
+from .outcome import Delivered, Outcome
+from .pauses import DELETES, Pauses
+from .units import format_duration, format_share
+
+KEY = "towpath: delete guard"
+KEPT_S = 90 * 86400.0  # in the room for what lasts
+PIECES = 60  # of the span that deletions are counted over
+ASK_S = 60.0  # how long the number of known persons is good for
+
+log = structlog.get_logger("towpath.deletes")
+
+
+class Kept(Struct, frozen=True):
+    """What outlives the process.
+
+    Every deletion up to the position `confirmed` may go, except those of the stretches `discarded`: behind
+    the first position, up to the second one. `deleted` holds (Unix seconds, how many) of late.
+    """
+
+    confirmed: int = 0
+    discarded: tuple[tuple[int, int], ...] = ()
+    deleted: tuple[tuple[float, int], ...] = ()
+
+    def decided(self, position: int, *, discard: bool) -> Kept:
+        """The same once somebody has decided about all up to a position: count anew from there."""
+        stretch = ((self.confirmed, position),) if discard else ()
+        return Kept(position, (*self.discarded, *stretch))
+
+    def discards(self, position: int) -> bool:
+        """Whether somebody has said that a deletion is not to be."""
+        return any(after < position <= upto for after, upto in self.discarded)
+
+
+class Window:
+    """How many deletions there were within the last `span_s` seconds, in pieces that end a little late."""
+
+    def __init__(self, span_s: float, clock: Clock) -> None:
+        self._span_s = span_s
+        self._clock = clock
+        self._pieces: deque[tuple[float, int]] = deque()  # (monotonic seconds of the last one, how many)
+        self._first_s = 0.0
+
+    @property
+    def total(self) -> int:
+        """How many there are by now."""
+        over_s = self._clock.monotonic() - self._span_s
+        while self._pieces and self._pieces[0][0] <= over_s:
+            self._pieces.popleft()
+        return sum(count for _, count in self._pieces)
+
+    def add(self) -> None:
+        """Count one more, now."""
+        now_s, count = self._clock.monotonic(), 0
+        if self._pieces and now_s - self._first_s < self._span_s / PIECES:
+            _, count = self._pieces.pop()
+        else:
+            self._first_s = now_s
+        self._pieces.append((now_s, count + 1))
+
+    def clear(self) -> None:
+        """Count anew."""
+        self._pieces.clear()
+
+    def dated(self) -> tuple[tuple[float, int], ...]:
+        """What it holds, by wall time."""
+        offset_s = self._clock.now() - self._clock.monotonic()
+        return tuple((at_s + offset_s, count) for at_s, count in self._pieces)
+
+    def restore(self, dated: tuple[tuple[float, int], ...]) -> None:
+        """Take back what another process counted; a clock put back since then makes nothing younger."""
+        now, now_s = self._clock.now(), self._clock.monotonic()
+        self._pieces = deque((now_s - max(0.0, now - at), count) for at, count in dated)
+        self._first_s = -self._span_s
+
+
+class DeleteGuard:
+    """Counts one connection's deletions, and holds those that would be too many until somebody confirms.
+
+    `persons` says how many persons the connection's sources know; it is asked once a minute at most, and only
+    when the limit's own `count` is used up. A deletion counts while it is on the way and, once delivered, for
+    the limit's span. After a crash the count may lack those of the last second.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: Log,
+        scope: Scope,
+        pauses: Pauses,
+        *,
+        persons: Callable[[], int],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._name = connection.name
+        self._limit = connection.delete_limit
+        self._log = log
+        self._clock = scope.clock
+        self._memory = scope.memory
+        self._pauses = pauses
+        self._persons = persons
+        self._spawn = spawn
+        self._window = Window(self._limit.within_s if self._limit else 0.0, scope.clock)
+        self._flying: set[Key] = set()
+        self._kept = Kept()
+        self._restored = False
+        self._known = 0
+        self._ask_at_s = 0.0
+
+    async def restore(self) -> None:
+        """Go on where the process before stopped; a guard that was switched off holds nothing any more."""
+        self._kept = _kept(self._memory)
+        self._window.restore(self._kept.deleted)
+        self._restored = True
+        if self._limit is None and self._pauses.guarded:
+            await self._pauses.lift(DELETES)
+
+    def holds(self, payload: Payload, position: int) -> bool:
+        """Whether this delivery has to wait; the first one that does begins the pause."""
+        limit = self._limit
+        if limit is None or not isinstance(payload, Deletion) or position <= self._kept.confirmed:
+            return False
+        if self._pauses.guarded:
+            return True
+        counted = self._window.total + len(self._flying)
+        if counted < limit.count or counted < limit.most(self._persons_known()):
+            return False
+        self._spawn(self._pauses.keep(self._pauses.begin(DELETES, self._reason(limit, counted))))
+        return True
+
+    def discards(self, payload: Payload, position: int) -> bool:
+        """Whether this delivery is a deletion that somebody has discarded."""
+        return isinstance(payload, Deletion) and self._kept.discards(position)
+
+    def _persons_known(self) -> int:
+        """How many persons are known; when nobody can say, the limit's own count has to do."""
+        if self._clock.monotonic() >= self._ask_at_s:
+            self._ask_at_s = self._clock.monotonic() + ASK_S
+            try:
+                self._known = self._persons()
+            except Exception as error:
+                self._known = 0
+                log.warning("persons could not be counted", connection=self._name, error=repr(error))
+        return self._known
+
+    def _reason(self, limit: DeleteLimit, counted: int) -> str:
+        share = f", {format_share(limit.share)} of {self._known:,} known persons" if self._known else ""
+        span = format_duration(timedelta(seconds=limit.within_s))
+        return (
+            f"{counted:,} people were deleted within {span}, as many as delete_guard allows (count "
+            f"{limit.count:,}{share}); further deletions wait, everything else goes on. If they are meant: "
+            f"towpath connections confirm-deletes {self._name}; if not: discard-deletes"
+        )
+
+    def departs(self, parcel: Parcel) -> None:
+        """A call begins: where it deletes somebody, that counts from now on."""
+        if isinstance(parcel.payload, Deletion) and parcel.items[0].record.position > self._kept.confirmed:
+            self._flying.add(parcel.items[0].key)
+
+    def lands(self, parcel: Parcel, outcome: Outcome | None) -> None:
+        """A call has ended: what was not delivered counts no more, until it is tried again."""
+        if not isinstance(parcel.payload, Deletion) or parcel.items[0].key not in self._flying:
+            return
+        self._flying.discard(parcel.items[0].key)
+        if isinstance(outcome, Delivered):
+            self._window.add()
+            self.keep()
+
+    async def decide(self, *, discard: bool) -> None:
+        """Let every deletion go that was accepted until now, or none of them; and count anew from here."""
+        self._kept = decide(self._memory, self._log.last(), discard=discard)
+        self._window.clear()
+        self._flying.clear()
+        await self._pauses.lift(DELETES)
+
+    def keep(self) -> None:
+        """Write down what the next process has to know, once it is known what the last one knew."""
+        if self._restored:
+            _keep(self._memory, msgspec.structs.replace(self._kept, deleted=self._window.dated()))
+
+    def keep_again(self) -> None:
+        """Write it down once more where an erase has emptied the memory."""
+        known = self._kept != Kept() or self._window.total
+        if known and self._memory.find(KEY) is None:
+            self.keep()
+
+
+def decide(memory: Memory, position: int, *, discard: bool) -> Kept:
+    """Decide about every deletion up to a position, also of a connection that does not run now."""
+    kept = _kept(memory).decided(position, discard=discard)
+    _keep(memory, kept)
+    return kept
+
+
+def _kept(memory: Memory) -> Kept:
+    found = memory.find(KEY)
+    return Kept() if found is None else msgspec.json.decode(found, type=Kept)
+
+
+def _keep(memory: Memory, kept: Kept) -> None:
+    memory.keep(KEY, msgspec.json.encode(kept).decode(), KEPT_S)
