@@ -38,7 +38,7 @@ test: static sdks ## All checks and all tests (PYTEST_ARGS="tests/log -k replay"
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 sdks: $(STAMP) ## Fetch what the SDK tests need: npm packages; Chromium, by apt, where root
-	@$(BIN)/python -c "from tests.sdks import chromium, npm; npm.installed(); chromium.found()" || echo "SDK tests will be skipped, see above" >&2
+	@$(BIN)/python -c "from tests.sdks import chromium, npm; from tests.sources import emulators; npm.installed(); npm.installed(emulators.PACKAGES); chromium.found()" || echo "SDK tests will be skipped, see above" >&2
 
 check: static ## Format, lint, types, layers, style, docs in step with the code, packaging
 	$(BIN)/python -m pytest $(STRUCTURE)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, create_model
 
 from ..destination import Settings
+from ..errors import TowpathError
 from ..feed import Fed, Feed
 from ..http import Undelivered
 from ..jobs import GiveUp, Job, Run, Snooze
@@ -61,6 +62,8 @@ class PollJob(Job[PollSettings]):
                 await run.save(page.state, done=run.state.done + len(page.items), total=page.total)
         except Undelivered as error:
             raise _ending(error) from error
+        except TowpathError as error:
+            raise GiveUp(f"{error.title}; {error.fix}") from error
         counts = run.state.counts
         did = "would be" if run.settings.dry_run else "were"
         run.log(f"{counts.read} read; {counts.written} messages {did} taken in; {counts.skipped} ignored")

@@ -39,6 +39,7 @@ class Station(Struct):
     entry: SourceEntry
     source: Source[Any]
     feed: Feed
+    budgets: Mapping[str, Budget]
     hearing: asyncio.Task[None] | None = None
     failure: str = ""
 
@@ -120,7 +121,9 @@ class Sources:
 
     def _station(self, entry: SourceEntry, source: Source[Any]) -> Station:
         facts = self._state.facts(entry.name)
-        return Station(entry, source, Feed(entry.name, entry.settings.trust, self._log, facts, self._clock))
+        feed = Feed(entry.name, entry.settings.trust, self._log, facts, self._clock)
+        budgets = {bucket: Budget(self._clock, rate) for bucket, rate in source.budgets().items()}
+        return Station(entry, source, feed, budgets)
 
     def _scope(self, station: Station, options: Mapping[str, str]) -> SourceScope:
         source = station.source
@@ -128,7 +131,7 @@ class Sources:
             self._transport,
             self._clock,
             headers=source.headers(),
-            throttles={bucket: Budget(self._clock, rate) for bucket, rate in source.budgets().items()},
+            throttles=station.budgets,
             secrets=setting_secrets(station.entry.settings),
         )
         return SourceScope(http, self._clock, station.feed.facts.turn(), options)

@@ -1,0 +1,261 @@
+"""Changes of documents as messages: in the order of their versions (F050), as differences (F051)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..source import Heard, Ignored
+from ._firebase_documents import Documents, Profile, Watched, Wrong
+from ._firebase_kinds import DocumentChange
+from ._firebase_known import NEVER, Memory, Taken, document_key, hashes, keys_of_document, user_key
+from ._firebase_messages import Letters
+from ._firebase_settings import FirebaseSettings
+from ._firebase_values import NS, Unreadable, instant
+
+
+class Version(Struct, frozen=True, gc=False):
+    """A change of a watched document, read: `profile` where there is one and it is not `wrong`.
+
+    `time` and `created` are nanoseconds; 0 where Firestore did not say when it was created.
+    """
+
+    change: DocumentChange
+    watched: Watched
+    key: str
+    time: int
+    created: int = 0
+    profile: Profile | None = None
+    wrong: str = ""
+
+    def people(self, user_id: str) -> tuple[str, ...]:
+        """The ids of a person: one known by e-mail bears the document's id as well."""
+        document_id = self.change.document_id
+        return (user_id, document_id) if "@" in user_id and user_id != document_id else (user_id,)
+
+
+class DocumentChanges:
+    """Makes messages of versions."""
+
+    def __init__(self, settings: FirebaseSettings, documents: Documents, letters: Letters) -> None:
+        self._documents = documents
+        self._letters = letters
+        self._identifier_changes = settings.identifier_changes
+        self._tenants = ("", *settings.tenants) if settings.auth else ()
+
+    def read(self, change: DocumentChange) -> Version | Heard:
+        """Read a change; what says nothing of a person is answered at once."""
+        watched = self._documents.of(change.database, change.path)
+        if watched is None:
+            return Ignored("collection")
+        key = document_key(change.database, change.path)
+        try:
+            time = instant(change.update_time)
+        except Unreadable as error:
+            return self._letters.unfit(change, "update_time", f"its update time is {error}")
+        if change.fields is None:
+            return Version(change, watched, key, time)
+        created = _instant(change.create_time)
+        try:
+            profile = self._documents.profile(watched, change.path, change.fields)
+        except Wrong as error:
+            return Version(change, watched, key, time, created, wrong=str(error))
+        return Version(change, watched, key, time, created, profile)
+
+    def keys(self, version: Version) -> Iterable[str]:
+        """What `heard` will look at, to be read at once."""
+        document_id = version.change.document_id
+        ids = {version.profile.user_id, document_id} if version.profile else {document_id}
+        return keys_of_document(version.key, ids, self._tenants)
+
+    def heard(self, version: Version, memory: Memory) -> Iterator[Heard]:
+        """One version as messages."""
+        taken, ended = memory.taken(version.key), memory.ended(version.key)
+        if _is_stale(version, taken, ended):
+            yield Ignored("stale")
+        elif version.profile is not None:
+            yield from self._written(version, version.profile, taken, memory)
+        elif version.wrong:
+            says = f"{version.wrong}. It is taken again as soon as it is written anew"
+            told = memory.told(version.key, version.time)
+            yield Ignored("unfit") if told else self._letters.unfit(version.change, "document", says)
+        else:
+            yield from self._deleted(version, taken, memory)
+
+    def _written(
+        self, version: Version, profile: Profile, taken: Taken | None, memory: Memory
+    ) -> Iterator[Heard]:
+        people = version.people(profile.user_id)
+        life = memory.life(people)
+        now = Taken(version.time, profile.user_id, hashes(version.key, profile.attributes), life)
+        if life and memory.closed(people, version.created, version.key):
+            memory.take(version.key, msgspec.structs.replace(now, life=NEVER))
+            yield Ignored("deleted")
+            return
+        before = taken if taken is not None else self._told_by_old(version)
+        if before is not None and before.life != life:
+            if version.created <= life and (before.user_id, before.hashes) == (now.user_id, now.hashes):
+                memory.take(version.key, msgspec.structs.replace(now, life=before.life))
+                yield Ignored("unchanged")
+                return
+            before = None
+        self._take(version, now, taken, memory)
+        if life:
+            memory.open(people)
+        yield from self._told(version, profile, before, now, memory, first=taken is None)
+
+    def _told(
+        self,
+        version: Version,
+        profile: Profile,
+        before: Taken | None,
+        now: Taken,
+        memory: Memory,
+        *,
+        first: bool,
+    ) -> Iterator[Heard]:
+        """What of a version is news; all of it, where it is the first one heard of."""
+        if before is not None and before.user_id != now.user_id:
+            yield from self._renamed(version, profile, before, memory)
+            return
+        if before is None or first:
+            traits = self._in_full(version, profile, memory)
+        else:
+            traits = _changed(profile, before, now.hashes)
+        if before is not None:
+            traits |= self._removed(version, profile, before, memory)
+        if traits or before is None or first:
+            yield self._letters.identify(version.change, now.user_id, traits, **_about(profile))
+        else:
+            yield Ignored("unchanged")
+
+    def _take(self, version: Version, now: Taken, taken: Taken | None, memory: Memory) -> None:
+        memory.take(version.key, now)
+        if taken is None and not version.watched.plain:
+            memory.place(version.change.document_id, version.key)
+
+    def _told_by_old(self, version: Version) -> Taken | None:
+        """What an event says the document was before, where nothing was taken of it."""
+        old = self._old_profile(version)
+        return None if old is None else Taken(0, old.user_id, hashes(version.key, old.attributes))
+
+    def _old_profile(self, version: Version) -> Profile | None:
+        change = version.change
+        try:
+            return self._documents.profile(version.watched, change.path, change.old) if change.old else None
+        except Wrong:
+            return None
+
+    def _in_full(self, version: Version, profile: Profile, memory: Memory) -> dict[str, Any]:
+        return {**profile.attributes, **self._created_at(version, profile, memory)}
+
+    def _created_at(self, version: Version, profile: Profile, memory: Memory) -> dict[str, int]:
+        """When the document was created, where neither it nor an Auth user says it better (F038)."""
+        if "created_at" in profile.attributes or not version.created:
+            return {}
+        for uid in {version.change.document_id, profile.user_id}:
+            for tenant in self._tenants:
+                user = memory.taken(user_key(tenant, uid))
+                if user is not None and "created_at" in user.hashes and self._is_alive(user, version, memory):
+                    return {}
+        return {"created_at": version.created // NS}
+
+    def _is_alive(self, user: Taken, version: Version, memory: Memory) -> bool:
+        """Whether what was sent of a user outlived the person's last deletion."""
+        return user.life == memory.life(version.people(user.user_id))
+
+    def _removed(self, version: Version, profile: Profile, before: Taken, memory: Memory) -> dict[str, Any]:
+        """Attributes the document had and has no more, as what removes them (F037).
+
+        Its identifiers stay (F039). Whoever else gave the person one of them gives it again, later.
+        """
+        kept = {"id", "email"} if profile.by_email else {"id"}
+        names = before.hashes.keys() - profile.attributes.keys() - kept
+        if not names:
+            return {}
+        self._forget(version, names, memory)
+        removed: dict[str, Any] = dict.fromkeys(sorted(names), "")
+        if "created_at" in names:
+            del removed["created_at"]
+            removed |= self._created_at(version, profile, memory)
+        return removed
+
+    def _forget(self, version: Version, names: Collection[str], memory: Memory) -> None:
+        document_id = version.change.document_id
+        for key, taken in memory.documents_of(document_id, self._documents):
+            if key != version.key:
+                memory.forget(key, taken, names)
+        for tenant in self._tenants:
+            key = user_key(tenant, document_id)
+            if (user := memory.taken(key)) is not None:
+                memory.forget(key, user, names)
+
+    def _renamed(self, version: Version, profile: Profile, before: Taken, memory: Memory) -> Iterator[Heard]:
+        """The document names another person than before, or the same one by another identifier."""
+        change, now = version.change, profile.user_id
+        if _is_same_person(version, profile, before):
+            traits = {**profile.attributes, **self._removed(version, profile, before, memory)}
+            yield self._letters.identify(change, now, traits, **_about(profile))
+        elif self._identifier_changes == "rename":
+            traits = {**profile.attributes, **self._removed(version, profile, before, memory)}
+            traits["email" if profile.by_email else "id"] = now
+            yield self._letters.identify(change, before.user_id, traits, **_about(profile))
+        else:
+            traits = self._in_full(version, profile, memory)
+            about = {**_about(profile), "identifier_changed": True}
+            yield self._letters.identify(change, now, traits, **about)
+            if self._identifier_changes == "merge":
+                yield self._letters.alias(change, before.user_id, now)
+            else:
+                yield Ignored("identifier changed")
+
+    def _deleted(self, version: Version, taken: Taken | None, memory: Memory) -> Iterator[Heard]:
+        """The end of the person whom the document named last (F036)."""
+        old = None if taken is not None else self._old_profile(version)
+        user_id = taken.user_id if taken is not None else old.user_id if old is not None else ""
+        memory.end(version.key, version.time)
+        if not version.watched.plain:
+            memory.place(version.change.document_id, None)
+        people = version.people(user_id)
+        if not user_id:
+            yield Ignored("unknown")
+        elif taken.life != memory.life(people) if taken is not None else memory.closed(people, 0):
+            yield Ignored("deleted")
+        else:
+            memory.bury(people, max(version.time, _instant(version.change.at)), version.key)
+            yield self._letters.delete(version.change, user_id)
+
+
+def _is_stale(version: Version, taken: Taken | None, ended: int | None) -> bool:
+    """Whether something newer was taken. The same version is compared again: its mapping may differ now."""
+    if taken is None:
+        return ended is not None and version.time <= ended
+    return version.time < taken.time
+
+
+def _is_same_person(version: Version, profile: Profile, before: Taken) -> bool:
+    """Whether the two ids are an e-mail and the document's id, which was or is that person's id."""
+    document_id = version.change.document_id
+    if before.user_id == document_id:
+        return profile.by_email and profile.attributes.get("id") == document_id
+    is_id = hashes(version.key, {"id": document_id})["id"] == before.hashes.get("id")
+    return profile.user_id == document_id and "@" in before.user_id and is_id
+
+
+def _changed(profile: Profile, before: Taken, now: dict[str, bytes]) -> dict[str, Any]:
+    had = before.hashes
+    return {name: value for name, value in profile.attributes.items() if had.get(name) != now[name]}
+
+
+def _about(profile: Profile) -> dict[str, Any]:
+    return {"left_out": list(profile.left_out)} if profile.left_out else {}
+
+
+def _instant(text: str) -> int:
+    try:
+        return instant(text) if text else 0
+    except Unreadable:
+        return 0
