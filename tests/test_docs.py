@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 import pytest
 import typer
-from tests.install.account import ACCOUNT
 from tools import uncovered
 
+from tests.install.account import ACCOUNT
 from towpath.cli import app
 from towpath.config import parse
 

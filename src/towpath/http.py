@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
+from gzip import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -32,13 +33,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Request(Struct, frozen=True):
-    """One outgoing request; header names are lower case. At most `limit_bytes` of the answer are read."""
+    """One outgoing request; header names are lower case. At most `limit_bytes` of the answer are read.
+
+    `plain` is what people are shown of a body that is compressed.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = {}
     body: bytes = b""
     limit_bytes: int = READ_LIMIT_BYTES
+    plain: bytes = b""
 
 
 class Reply(Struct, frozen=True):
@@ -194,6 +199,7 @@ class Http:
         *,
         json: Any = None,
         body: bytes | None = None,
+        gzip: bool = False,
         headers: Mapping[str, str] | None = None,
         allow: Collection[int] = (),
         bucket: str = "",
@@ -201,13 +207,15 @@ class Http:
     ) -> Reply:
         """One request; a 2xx or an allowed status is returned, anything else raises `Undelivered`.
 
-        Waits for the bucket's allowance first. Raises `Stopping`, before anything is sent, during a graceful
-        stop. Of an answer, `limit_bytes` (at most 8 MiB) are read: 1 MiB by default for a GET and 64 KiB for
-        what writes, as the answers of all calls in flight are in memory at once. `Reply.cut` says that there
-        was more. A GET or HEAD, and what carries an `idempotency-key` or `webhook-id`, may be sent a second
-        time where the connection kept from an earlier request ends without a byte of an answer.
+        The body is `json`, encoded here, or `body` as it is; with `gzip` it travels compressed, and a dead
+        letter shows it as it was. Waits for the bucket's allowance first. Raises `Stopping`, before anything
+        is sent, during a graceful stop. Of an answer, `limit_bytes` (at most 8 MiB) are read: 1 MiB by
+        default for a GET and 64 KiB for what writes, as the answers of all calls in flight are in memory.
+        `Reply.cut` says that there was more. A GET or HEAD, and what carries an `idempotency-key` or
+        `webhook-id`, may be sent a second time where the connection kept from an earlier request ends without
+        a byte of an answer.
         """
-        request = self._request(method, url, json, body, headers, limit_bytes)
+        request = self._request(method, url, json, body, headers, limit_bytes, gzip=gzip)
         throttle = self.throttles.get(bucket)
         if throttle is not None:
             await self._allowance(throttle)
@@ -253,6 +261,8 @@ class Http:
         body: bytes | None,
         headers: Mapping[str, str] | None,
         limit_bytes: int | None = None,
+        *,
+        gzip: bool = False,
     ) -> Request:
         """Put the request together; later headers win. Raises `Undelivered` (rejected) when malformed."""
         combined = self._common
@@ -261,9 +271,13 @@ class Http:
             if json is not None:
                 body = _encode(json)
                 combined = {"content-type": JSON_TYPE, **combined}
+        plain = b""
+        if gzip and body:
+            plain, body = body, compress(body, 6, mtime=0)  # without a time: the same again is the same bytes
+            combined = {"content-encoding": "gzip", **combined}
         if headers:
             combined = {**combined, **_lowered(headers)}
-        request = Request(method, url, combined, body, _read_limit(method, limit_bytes))
+        request = Request(method, url, combined, body, _read_limit(method, limit_bytes), plain)
         if (fault := _malformed(request)) is not None:
             raise Undelivered(Rejected(f"not sent: {fault}"), self._exchange(request))
         return request
@@ -308,7 +322,7 @@ class Http:
         return Exchange(
             request.method,
             redact_url(request.url, secrets),
-            _shown(request.body, secrets),
+            _shown(request.plain or request.body, secrets),
             reply.status if reply else 0,
             _shown(reply.body, secrets, cut=reply.cut) if reply else "",
         )

@@ -9,7 +9,7 @@ from .clock import Clock
 from .health import Health
 from .identity import Identity, may_link
 from .lanes import Item, Lanes
-from .log import Log, Progress
+from .log import Erased, Log, Progress
 from .making import Making
 from .message import Message, Record, Unreadable, read
 from .overtaking import Overtaking, Sight
@@ -66,7 +66,7 @@ class Intake:
         self._read = 0
         self._horizon = 0
         self._joined_until = 0
-        self._erased: list[tuple[int, frozenset[str]]] = []
+        self._erased: list[tuple[Erased, frozenset[str]]] = []
         self._health = health
         self._fresh = False
         self._short = short
@@ -141,10 +141,10 @@ class Intake:
         self._fresh = len(records) < limit and until is None and not self._health.stalled
         return records
 
-    def forget(self, ids: frozenset[str]) -> None:
-        """A person was erased: what was read of it before does not enter any more."""
-        self._erased = [(last, known) for last, known in self._erased if last > self._read]
-        self._erased.append((self._log.last(), ids))
+    def forget(self, ids: frozenset[str], erased: Erased) -> None:
+        """A person was erased: what was read before of what went does not enter any more."""
+        self._erased = [(each, known) for each, known in self._erased if each.reached(self._read + 1)]
+        self._erased.append((erased, ids))
         self.overtaking.look_again()
 
     @property
@@ -233,5 +233,5 @@ class Intake:
     def _is_erased(self, record: Record, message: Message) -> bool:
         item = Item(record, message, None) if self._erased else None
         return item is not None and any(
-            record.position <= last and item.concerns(ids) for last, ids in self._erased
+            erased.reached(record.position) and item.concerns(ids) for erased, ids in self._erased
         )

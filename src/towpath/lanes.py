@@ -71,6 +71,10 @@ class Item:
             known in ids for known in (message.user_id, message.anonymous_id, message.previous_id) if known
         )
 
+    def names(self, person: str) -> bool:
+        """Whether a lane of this name is named after one of its ids."""
+        return person[2:] in (self.message.user_id, self.message.anonymous_id)
+
     def restore(self, row: Parked) -> None:
         """Take over what a parked row remembers."""
         self.attempts, self.first_at, self.alone = row.attempts, row.first_at, row.alone
@@ -93,12 +97,13 @@ class Lane:
 
     `flights` counts parcels whose end is not yet on disk; nothing else of the lane starts before it is 0.
     `rows` says that later deliveries lie in the ledger, `stored` that one was put there since the last load;
-    `due` (Unix seconds) is when the first of them may go; `follower` that it follows one that died (P7);
-    `hold` is the paused capability the head waits for. `ticket` changes when a load under way is outdated.
+    `own` is the newest position put there of the very id that names the lane, 0 for none; `due` (Unix
+    seconds) is when the first of them may go; `follower` that it follows one that died (P7); `hold` is the
+    paused capability the head waits for. `ticket` changes when a load under way is outdated.
     """
 
     __slots__ = (
-        "due", "flights", "follower", "hold", "items", "joined", "person", "rows", "stand", "stored",
+        "due", "flights", "follower", "hold", "items", "joined", "own", "person", "rows", "stand", "stored",
         "ticket", "timer",
     )  # fmt: skip
 
@@ -109,6 +114,7 @@ class Lane:
         self.flights = 0
         self.rows = False
         self.stored = False
+        self.own = 0
         self.follower = False
         self.due = 0.0
         self.hold = ""
@@ -138,6 +144,7 @@ class Lane:
         other.flights = 0
         self.rows = self.rows or other.rows
         self.stored = self.stored or other.stored
+        self.own = max(self.own, other.own)
         other.joined = self
         other.stop_waiting()
 

@@ -56,6 +56,8 @@ class Parking:
         lane.due = NEVER if lane.hold else max(due, lane.due)
         self._settler.park(item.parked(lane.person, lane.due, lane.hold), known=item.row)
         lane.rows = lane.stored = True
+        if item.names(lane.person):
+            lane.own = max(lane.own, item.record.position)
         return lane.due
 
     def store_all(self, lane: Lane) -> float:

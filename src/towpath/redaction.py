@@ -7,7 +7,7 @@ import binascii
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 import msgspec
 
@@ -53,7 +53,10 @@ def header_secrets(headers: Mapping[str, str], *, credentials_only: bool = False
 
 
 def setting_secrets(settings: Any) -> frozenset[str]:
-    """Every `SecretStr` value in a settings model, also inside mappings, sequences and nested models."""
+    """Every `SecretStr` value in a settings model, and what its URLs hold as a credential.
+
+    Also inside mappings, sequences and nested models.
+    """
     return frozenset(_walk(settings))
 
 
@@ -74,6 +77,18 @@ def _walk(value: Any) -> Iterator[str]:
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
             yield from _walk(item)
+    elif isinstance(value, str) and "://" in value:
+        yield from _in_url(value)
+
+
+def _in_url(url: str) -> Iterator[str]:
+    """What `redact_url` masks, as the other side may repeat it: the userinfo, and parameters by name."""
+    if (who := _USERINFO.match(url)) is not None:
+        given = unquote(who[0].rpartition("@")[0].partition(":")[2].lstrip("/"))
+        yield from (given, given.partition(":")[2])
+    for _, name, value in _PARAMETER.findall(url):
+        if _CREDENTIAL_PARAMETER.search(name):
+            yield unquote_plus(value)
 
 
 def _wrapped(token: str) -> Iterator[str]:

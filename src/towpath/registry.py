@@ -145,10 +145,23 @@ def _files(folder: Path) -> dict[str, Path]:
     return {name: file for name, file in names.items() if not name.startswith(("_", "test_"))}
 
 
-@cache
+_own_modules: dict[Path, tuple[int, ModuleType]] = {}
+"""Of each file of the users' own, the newest module made of it, and when the file was changed for it."""
+
+
 def _module(file: Path, changed_ns: int) -> ModuleType:
-    """A user's file as a module, anew when the file has changed."""
-    name = f"towpath_destinations_{file.stem}_{changed_ns}"
+    """A user's file as a module, anew when the file has changed; then nothing here keeps the old one."""
+    known = _own_modules.get(file)
+    if known is not None and known[0] == changed_ns:
+        return known[1]
+    module = _read_module(file, f"towpath_destinations_{file.stem}_{changed_ns}")
+    if known is not None:
+        sys.modules.pop(known[1].__name__, None)
+    _own_modules[file] = changed_ns, module
+    return module
+
+
+def _read_module(file: Path, name: str) -> ModuleType:
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file} is no Python file")

@@ -22,6 +22,7 @@ _TEST_IMPORTS = (
     "from towpath.message import Message",
     "from towpath.testing import DestinationContract",
 )
+_BATCH_IMPORTS = ("from towpath.http import Reply, Request",)
 _ENV_HEAD = """\
 # Copy to .env, fill in, and load it before starting:  set -a; . ./.env; set +a
 """
@@ -56,10 +57,11 @@ class Written(NamedTuple):
     type: str
 
 
-def destination(directory: Path, name: str) -> Written:
+def destination(directory: Path, name: str, *, batch: bool = False) -> Written:
     """Write a destination that works and its tests; nothing is overwritten. Raises `TowpathError`.
 
-    In a checkout of towpath they go where the built-in ones are, elsewhere into the folder `destinations`.
+    With `batch` it sends many items to a call. In a checkout of towpath they go where the built-in ones are,
+    elsewhere into the folder `destinations`.
     """
     if not _NAME.fullmatch(name) or keyword.iskeyword(name):
         title = f'"{name}" cannot be the type of a destination'
@@ -74,8 +76,8 @@ def destination(directory: Path, name: str) -> Written:
     file = (package if inside else directory / FOLDER) / f"{name}.py"
     tests = (directory / "tests" / "destinations" if inside else directory / FOLDER) / f"test_{name}.py"
     texts = {
-        file: _filled("destination.py.txt", name, inside),
-        tests: _filled("test_destination.py.txt", name, inside),
+        file: _filled(f"destination{'_batch' * batch}.py.txt", name, inside),
+        tests: _filled(f"test_destination{'_batch' * batch}.py.txt", name, inside, _BATCH_IMPORTS * batch),
     }
     _none_exists(texts)
     for path, text in texts.items():
@@ -83,13 +85,13 @@ def destination(directory: Path, name: str) -> Written:
     return Written(file, tests, name)
 
 
-def _filled(template: str, name: str, inside: bool) -> str:  # noqa: FBT001
+def _filled(template: str, name: str, inside: bool, more: Sequence[str] = ()) -> str:  # noqa: FBT001
     words = name.split("_")
     text = (_TEMPLATES / template).read_text("utf-8")
     text = text.replace("__NAME__", name).replace("__TITLE__", " ".join(words).capitalize())
     text = text.replace("__CLASS__", "".join(word.capitalize() for word in words))
     module = f"towpath.destinations.{name}" if inside else name
-    imports = [f"from {module} import {''.join(word.capitalize() for word in words)}", *_TEST_IMPORTS]
+    imports = [f"from {module} import {''.join(word.capitalize() for word in words)}", *_TEST_IMPORTS, *more]
     return text.replace("__IMPORTS__", "\n".join(sorted(imports)))
 
 

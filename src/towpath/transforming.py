@@ -162,4 +162,5 @@ def _write(answers: BinaryIO, value: dict[str, Any] | bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    with suppress(BrokenPipeError):  # the server is gone, and with it whoever asked
+        main(sys.argv[1], sys.argv[2])

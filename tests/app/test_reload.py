@@ -99,8 +99,11 @@ async def test_a_new_secret_resumes_what_the_old_one_paused(tmp_path: Path) -> N
     text = YAML.replace("{api_key}", '"${{secret:kustomer}}"')
     async with world(tmp_path, text) as (running, _, file):
         await send(running.address, track("u1"), track("u2"))
-        await until(lambda: running.app.connections["kustomer"].loop.pauses.in_force)
-        assert [row["pauses"] for row in await ask(file, "GET", "/destinations")] != [[]]
+
+        async def kept() -> bool:  # it is in force a moment before it is on disk
+            return [row["pauses"] for row in await ask(file, "GET", "/destinations")] != [[]]
+
+        await until(kept)
         started = time.monotonic()
         said = await ask(file, "PUT", "/secrets/kustomer", {"value": DEFAULT_KEY})
         assert said["applied"] is True

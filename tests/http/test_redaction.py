@@ -71,3 +71,20 @@ class Outer(BaseModel):
 def test_secret_settings_are_found_at_any_depth() -> None:
     made = Outer.model_validate({"token": "t1", "inner": {"key": "k1"}, "many": {"a": ["m1", "m2"]}})
     assert setting_secrets(made) == {"t1", "k1", "m1", "m2"}
+
+
+class Hook(BaseModel):
+    url: str
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://host/x?a=1&token=t%2Fabc&key=k123#top", {"t/abc", "k123"}),
+        ("https://user:pa%40ss@host/x", {"user:pa@ss", "pa@ss"}),
+        ("https://host/token/x?page=12345", set()),
+        ("a token=abcd in text", set()),
+    ],
+)
+def test_credentials_in_a_url_of_the_settings_are_secrets_too(url: str, found: set[str]) -> None:
+    assert setting_secrets(Hook(url=url)) == found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 from collections.abc import Mapping
 from email.utils import formatdate
 from typing import Any
@@ -439,3 +440,30 @@ def test_odd_answers_read_as_nothing() -> None:
     assert Reply(200, body=b"[" * 10_000).json() is None
     assert Reply(200, body=b"").json() is None
     assert Reply(200, body="é".encode() * 600).text() == "é" * 500
+
+
+@pytest.mark.spec("D08", "P5")
+@pytest.mark.parametrize("given", [{"json": {"name": "Ann", "key": SECRET}}, {"body": b'{"name":"Ann"}'}])
+async def test_a_compressed_body_can_be_read_in_its_dead_letter(given: dict[str, Any]) -> None:
+    network = FakeTransport(("POST", "*", Reply(400, body=b"no")))
+    http = Http(network, FakeClock(), secrets=[SECRET])
+    with pytest.raises(Undelivered) as refused:
+        await http.request("POST", URL, gzip=True, **given)
+    (sent,) = network.requests
+    assert sent.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(sent.body).startswith(b'{"name":"Ann"')
+    exchange = refused.value.exchange
+    assert exchange is not None
+    assert '"name":"Ann"' in exchange.body
+    assert SECRET not in exchange.body
+
+
+async def test_compressing_is_the_same_every_time_and_needs_a_body() -> None:
+    network = FakeTransport(("*", "*", Reply(200)))
+    http = Http(network, FakeClock())
+    for _ in range(2):
+        await http.request("POST", URL, json=[1] * 100, gzip=True)
+    await http.request("GET", URL, gzip=True)
+    first, second, bare = network.requests
+    assert first.body == second.body
+    assert "content-encoding" not in bare.headers

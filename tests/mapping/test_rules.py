@@ -366,3 +366,14 @@ def test_a_copy_shares_nothing_that_a_later_rule_changes() -> None:
     first = {"set": {"properties.a.x": 1}}
     assert properties(message, first, copied, {"set": {"properties.a.x": 2}})["c"] == {"b": 1, "x": 1}
     assert message.properties == {"a": {"b": 1}}
+
+
+@pytest.mark.spec("D10")
+def test_no_rule_skips_the_deletion_of_a_person() -> None:
+    gone = Message(type="delete", message_id="m", user_id="u1", trust="server")
+    rule = {"set": {"properties.user": "{traits.id}"}, "on_error": "skip"}
+    found = mapped(gone, rule)
+    assert found.message.user_id == "u1"
+    assert "there is no traits.id" in found.reports[0]
+    assert isinstance(mapping(rule).apply(track()), Skipped)
+    assert isinstance(mapping({**rule, "on_error": "reject"}).apply(gone), Rejected)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -440,3 +442,15 @@ async def test_a_pipe_that_breaks_while_handing_over_is_one_failure(tmp_path: Pa
         assert "its process ended" in failed.failure
         (made,) = await make(transform, "plain")
         assert made.messages
+
+
+def test_a_child_whose_server_was_killed_ends_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "quiet.py").write_text("def same(message):\n    return message\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "towpath.transforming", "quiet:same", str(tmp_path)]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")

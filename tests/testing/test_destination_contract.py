@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import random
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import pytest
 from pydantic import Field, SecretStr
 
-from towpath.destination import Call, Check, Destination, Limits, Payload, Scope, Settings
-from towpath.http import Stopping, Undelivered
+from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings
+from towpath.http import Reply, Request, Stopping, Undelivered
 from towpath.message import Message
 from towpath.outcome import Delivered, Outcome, Rejected, Retry, Skipped
 from towpath.testing import DestinationContract
+from towpath.testing.purity import watching
 
 pytestmark = pytest.mark.spec("D02", "D03", "D08", "D11")
 BASE = "https://api.example.com/people/"
@@ -110,6 +114,21 @@ class ReadsTheClock(Good):
         return Payload((Call("PUT", BASE, time.time()),))
 
 
+class ReadsTheDay(Good):
+    def prepare(self, message: Message) -> Payload | Skipped | Rejected:
+        return Payload((Call("PUT", BASE, datetime.now(UTC).date().isoformat()),))
+
+
+class TossesACoin(Good):
+    def prepare(self, message: Message) -> Payload | Skipped | Rejected:
+        return Payload((Call("PUT", BASE, random.choice([True, True])),))
+
+
+class MakesAnId(Good):
+    def prepare(self, message: Message) -> Payload | Skipped | Rejected:
+        return Payload((Call("PUT", BASE, len(str(uuid.uuid4()))),))
+
+
 class CrashesOnOddEvents(Good):
     def prepare(self, message: Message) -> Payload | Skipped | Rejected:
         if message.event is not None:
@@ -188,6 +207,64 @@ class ForgetsOne(Good):
         return [Delivered() for _ in payloads[1:]]
 
 
+class Batching(Good):
+    """Takes ten at once: the vendor answers `{"failed": [index, …]}`."""
+
+    def limits(self) -> Limits:
+        return Limits(batch=10)
+
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
+        if not payloads:
+            return []
+        failed = await self.send([call.url for payload in payloads for call in payload.requests], scope)
+        return [Rejected("no") if number in failed else Delivered() for number in range(len(payloads))]
+
+    async def send(self, urls: Sequence[str], scope: Scope) -> Sequence[int]:
+        said = (await scope.http.request("POST", BASE, json=urls)).json()
+        return said.get("failed", []) if isinstance(said, dict) else []
+
+
+class TestBatching(TestGood):
+    destination = Batching
+
+    def refuse_one(self, request: Request, index: int) -> Reply | None:
+        return Reply(200, body=b'{"failed": [%d]}' % index)
+
+
+class SendsTheFirst(Batching):
+    async def send(self, urls: Sequence[str], scope: Scope) -> Sequence[int]:
+        return await super().send(urls[:1], scope)
+
+
+class AnswersBackwards(Batching):
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
+        return [*reversed(await super().deliver_batch(payloads, scope))]
+
+
+class SendsOneByOneBackwards(Good):
+    def limits(self) -> Limits:
+        return Limits(batch=10)
+
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
+        return [*reversed(await super().deliver_batch(payloads, scope))]
+
+
+class SwallowsWholeRefusals(Batching):
+    answer: Outcome = Delivered()
+
+    async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
+        try:
+            return await super().deliver_batch(payloads, scope)
+        except Undelivered as error:
+            if getattr(error.outcome, "code", 0) != 413:
+                raise
+            return [self.answer for _ in payloads]
+
+
+class KillsTheInnocent(SwallowsWholeRefusals):
+    answer: Outcome = Rejected("too large", 413)
+
+
 class AlwaysCalls(Good):
     async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Outcome]:
         await scope.http.request("POST", BASE)
@@ -236,6 +313,10 @@ BROKEN: list[tuple[type[Destination[Any]], str, tuple[Any, ...]]] = [
     (SendsUnknownKinds, "test_an_unknown_kind_is_not_sent", ()),
     (Counting, "test_prepare_is_pure", ()),
     (ChangesTheMessage, "test_prepare_is_pure", ()),
+    (ReadsTheClock, "test_prepare_asks_neither_clock_nor_chance", ()),
+    (ReadsTheDay, "test_prepare_asks_neither_clock_nor_chance", ()),
+    (TossesACoin, "test_prepare_asks_neither_clock_nor_chance", ()),
+    (MakesAnId, "test_prepare_asks_neither_clock_nor_chance", ()),
     (CrashesOnOddEvents, "test_odd_messages_are_answered", ("event-number",)),
     (RawIds, "test_ids_in_urls_are_percent_encoded", ()),
     (HalfEncodedIds, "test_ids_in_urls_are_percent_encoded", ()),
@@ -249,6 +330,10 @@ BROKEN: list[tuple[type[Destination[Any]], str, tuple[Any, ...]]] = [
     (SwallowsStopping, "test_stopping_passes_through_a_batch", ()),
     (SwallowsCancellation, "test_cancellation_passes_through", ()),
     (ForgetsOne, "test_a_batch_has_one_outcome_per_payload", ()),
+    (SendsTheFirst, "test_every_item_of_a_batch_is_sent", ()),
+    (SendsOneByOneBackwards, "test_a_refused_item_of_a_batch_is_the_one_that_is_told", (0,)),
+    (SwallowsWholeRefusals, "test_a_batch_refused_as_a_whole_is_raised", (413,)),
+    (KillsTheInnocent, "test_a_batch_refused_as_a_whole_is_raised", (413,)),
     (AlwaysCalls, "test_no_payloads_no_requests", ()),
     (ChecksNothing, "test_check_reports_a_refused_credential", ()),
     (CheckRaises, "test_check_reports_a_refused_credential", ()),
@@ -276,10 +361,28 @@ async def test_a_mistake_is_found(broken: type[Destination[Any]], test: str, giv
         await run()
 
 
-def test_reading_the_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    contract = type("Contract", (TestGood,), {"destination": ReadsTheClock})()
-    with pytest.raises(AssertionError, match="clock"):
-        contract.test_prepare_reads_no_clock(monkeypatch)
+@pytest.mark.parametrize("at", [0, -1])
+async def test_answers_in_reverse_are_found(at: int) -> None:
+    contract = type("Contract", (TestBatching,), {"destination": AnswersBackwards})()
+    with pytest.raises(AssertionError, match="were refused"):
+        await contract.test_a_refused_item_of_a_batch_is_the_one_that_is_told(at)
+
+
+@pytest.mark.parametrize(
+    ("work", "named"),
+    [
+        (lambda: datetime.now(), "datetime.now"),  # noqa: DTZ005
+        (lambda: date.today(), "date.today"),  # noqa: DTZ011
+        (lambda: time.perf_counter_ns(), "time.perf_counter_ns"),
+        (lambda: random.Random().random(), "random.random"),
+        (lambda: uuid.uuid4(), "urandom"),
+        (lambda: datetime.fromtimestamp(0.0, UTC).strftime("%Y"), ""),
+    ],
+)
+def test_what_is_not_pure_is_named(work: Callable[[], object], named: str) -> None:
+    with watching() as noticed:
+        work()
+    assert named in noticed if named else not noticed
 
 
 def test_it_has_at_least_25_tests() -> None:

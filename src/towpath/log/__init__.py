@@ -71,13 +71,19 @@ class Erased(Struct, frozen=True):
     """What an erase removed: log records, and parked or dead copies.
 
     `gone` names the removed records, (position, source), for a ledger that lives elsewhere. `renamed` says
-    how the ledger calls what is left of a person's parked rows now: (connection, before, after).
+    how the ledger calls the parked rows of others that stood in a person's lane: (connection, before, after).
+    `upto` is how far it went in each partition: what the person sent beyond came too late for it, and stays.
     """
 
     records: int
     copies: int
     gone: Sequence[tuple[int, str]] = ()
     renamed: Sequence[tuple[str, str, str]] = ()
+    upto: Mapping[int, int] = {}
+
+    def reached(self, position: int) -> bool:
+        """Whether it went as far as this position."""
+        return position <= self.upto.get(partition_of(position), 0)
 
 
 class Standing(Struct, frozen=True):
@@ -472,6 +478,6 @@ class Store(Log, Ledger, Protocol):
     async def erase(self, person: Collection[str]) -> Erased:
         """Remove a person's records, parked rows, dead letters, refused items and links.
 
-        Deliveries not yet settled count as erased.
+        Deliveries not yet settled count as erased; of these records nothing is parked or buried any more.
         """
         ...

@@ -224,7 +224,7 @@ class ApartStore:
             # Another process may have appended meanwhile.
             copies += await self._ledger.mark(number, set(erased.gone) - set(found))
             renamed = await self._ledger.erased(number, intent.ids)
-        return Erased(erased.records, copies + erased.copies, erased.gone, renamed)
+        return Erased(erased.records, copies + erased.copies, erased.gone, renamed, erased.upto)
 
     @asynccontextmanager
     async def _holding_back(self, person: Person) -> AsyncIterator[Person]:

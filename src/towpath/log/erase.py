@@ -244,9 +244,10 @@ def _strike_exchange(connection: apsw.Connection, codec: Codec, letter: int) -> 
         connection.execute("UPDATE dead SET body = ? WHERE id = ?", (body, letter)).fetchall()
 
 
-def unlink(connection: apsw.Connection, person: Person) -> list[tuple[str, str, str]]:
-    """Forget the links from and to these ids; what else is in their lanes goes on without a name.
+def unlink(connection: apsw.Connection, codec: Codec, person: Person) -> list[tuple[str, str, str]]:
+    """Forget the links from and to these ids; what others have in their lanes goes on without a name.
 
+    A lane keeps its name where the person has sent more since: that must not be overtaken by what follows.
     How parked rows are called now: (connection, before, after).
     """
     renamed: list[tuple[str, str, str]] = []
@@ -258,8 +259,19 @@ def unlink(connection: apsw.Connection, person: Person) -> list[tuple[str, str, 
             "WHERE person = ? GROUP BY connection"
         )
         for target, of, position in select(connection, sql, [name]):
+            if _in_lane(connection, codec, target, name, person):
+                continue
             sql = "UPDATE parked SET person = ? WHERE connection = ? AND person = ?"
             connection.execute(sql, (f"erased:{position}", target, name))
             relane(connection, target, {name, f"erased:{position}"})
             renamed.append((of, name, f"erased:{position}"))
     return renamed
+
+
+def _in_lane(connection: apsw.Connection, codec: Codec, target: int, lane: str, person: Person) -> bool:
+    """Whether parked rows of a lane are the person's own."""
+    sql = "SELECT position, body FROM parked WHERE connection = ? AND person = ?"
+    return any(
+        person.owns(_record(codec.unpack(position, body)).raw)
+        for position, body in select(connection, sql, [target, lane])
+    )

@@ -79,7 +79,8 @@ class Ends:
         rows = [
             _row(target, done, released.get((done.position, done.index), ("", 0))[1])
             for done in settlement.done
-            if done.position > trimmed or (done.position, done.index) in released
+            if (done.position, done.index) in released
+            or (done.position > trimmed and not was_left(connection, target, done.position, done.index))
         ]
         died = _tally(settlement.done, insert_ended(connection, rows), target, released, counts)
         for letter in settlement.dead:
@@ -109,7 +110,7 @@ class Ends:
                 "SELECT person, outside FROM parked WHERE connection = ? AND position = ? AND idx = ?", key
             ).fetchone()
             if before is None:
-                if row.position <= trimmed or has_ended(connection, key):
+                if row.position <= trimmed or has_ended(connection, key) or was_left(connection, *key):
                     continue
                 counts[target, EXTRA, ""] += row.index > 0
             else:
@@ -173,6 +174,17 @@ def has_ended(connection: apsw.Connection, key: tuple[int, int, int]) -> bool:
     """Whether this (connection, position, index) has a settlement row."""
     sql = "SELECT 1 FROM settlement WHERE connection = ? AND position = ? AND idx = ?"
     return connection.execute(sql, key).fetchone() is not None
+
+
+def was_left(connection: apsw.Connection, target: int, position: int, index: int) -> bool:
+    """Whether this is a further delivery of a record that was erased, or whose source was removed.
+
+    The first one's row tells; of the further ones nothing may be known yet.
+    """
+    if not index:
+        return False
+    sql = "SELECT outside FROM settlement WHERE connection = ? AND position = ? AND idx = 0"
+    return bool(connection.execute(sql, (target, position)).get)
 
 
 def unpark(connection: apsw.Connection, target: int, keys: Iterable[Key]) -> dict[Key, tuple[str, int]]:

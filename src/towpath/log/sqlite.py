@@ -231,10 +231,10 @@ class SqliteLog:
             gone += struck[0]
         while found := await self._database.scan(lambda db, c: search_copies(db, c, who, last)):
             copies += await self._database.write(partial(strike_copies, codec=codec, copies=found))
-        renamed = await self._database.write(partial(unlink, person=who))
+        renamed = await self._database.write(partial(unlink, codec=codec, person=who))
         self._blobs.clear()
         await self._database.truncate()
-        return Erased(len(gone), copies, gone, renamed)
+        return Erased(len(gone), copies, gone, renamed, {0: last})
 
     async def _remember(self) -> None:
         """Put the ids of all records on disk, so that they outlive the records themselves."""
@@ -322,8 +322,9 @@ _position = attrgetter("position")
 
 
 def _standing(db: apsw.Connection) -> Standing:
-    accepted = {name: int(count) for name, count in db.execute("SELECT name, accepted FROM source")}
-    return Standing(int(db.execute("SELECT last FROM log").get), accepted)
+    # One statement: between two, something may be appended.
+    rows = list(db.execute("SELECT last, name, accepted FROM log LEFT JOIN source"))
+    return Standing(int(rows[0][0]), {name: int(count) for _, name, count in rows if name is not None})
 
 
 def _free_bytes(directory: Path) -> int:

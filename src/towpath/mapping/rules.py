@@ -150,7 +150,7 @@ class Rule:
             except (Unusable, Failure) as why:
                 if place.startswith(PROTECTING) and not isinstance(why, TakenAway):
                     return self._rejected(f"{place}: {why}")
-                if self.written.on_error != "keep":
+                if self._ends(draft):
                     return self._ended(f"{place}: {why}")
                 self._report(draft, f"{place}: {why}")
         return None
@@ -159,6 +159,11 @@ class Rule:
     def _protects(self) -> bool:
         """Whether it takes personal data away: it must never be passed over by mistake (D08)."""
         return any(place.startswith(PROTECTING) for place, _ in self._steps)
+
+    def _ends(self, draft: Draft) -> bool:
+        """Whether a step that cannot be done ends the message; nothing skips a deletion (D10)."""
+        on_error = self.written.on_error
+        return on_error == "reject" or (on_error == "skip" and draft.fields["type"] != "delete")
 
     def _ended(self, why: str) -> Skipped | Rejected:
         if self.written.on_error == "skip":

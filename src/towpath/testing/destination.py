@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, ClassVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 
 from towpath.destination import Call, Check, Destination, Payload, Scope
@@ -31,6 +33,7 @@ from towpath.redaction import header_secrets, setting_secrets
 
 from .fakes import FakeClock, FakeMemory, FakeTransport, Rule
 from .marks import asynchronous
+from .purity import watching
 from .samples import AWKWARD_ID, ODD, SAMPLES
 
 OUTCOMES = (Delivered, Skipped, Retry, Rejected, Paused)
@@ -78,6 +81,13 @@ class DestinationContract:
     samples: ClassVar[Sequence[Message]] = SAMPLES
     statuses: ClassVar[Mapping[int, type[Outcome]]] = STATUSES
     check_statuses: ClassVar[Sequence[int]] = (401, 403)
+
+    def refuse_one(self, request: Request, index: int) -> Reply | None:
+        """What the vendor answers to a batch of which it refuses the item at `index` alone, and says so.
+
+        Override it where it has such an answer. Each item names its own person, of the ids `batched0` on.
+        """
+        return None
 
     # What the tests are made of.
 
@@ -170,13 +180,14 @@ class DestinationContract:
             assert first == msgspec.json.encode(_plain(self.make().prepare(sample)))
             assert before == msgspec.json.encode(sample)
 
-    def test_prepare_reads_no_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_prepare_asks_neither_clock_nor_chance(self) -> None:
         """Replaying a message a week later makes the same request."""
         made = self.make()
-        for module in ("time.time", "time.monotonic", "time.time_ns"):
-            monkeypatch.setattr(module, _no_clock)
         for sample in self.samples:
-            made.prepare(sample)
+            made.prepare(sample)  # what is imported or cached at first may look at a clock
+            with watching() as noticed:
+                made.prepare(sample)
+            assert not noticed, f"prepare calls {', '.join(noticed)}; it may depend on the message alone"
 
     def test_payloads_are_json(self) -> None:
         """Preview, dry run and the dashboard show them as JSON."""
@@ -316,6 +327,56 @@ class DestinationContract:
         outcomes = [end.outcome if isinstance(end, Undelivered) else end for end in ended]
         assert all(isinstance(outcome, Retry) for outcome in outcomes)
 
+    async def test_every_item_of_a_batch_is_sent(self) -> None:
+        """Whoever is named in a request of their own is named in what a batch sends."""
+        people = self._people()
+        scope, network = self.scope(*self.accepted)
+        await self.make().deliver_batch([payload for _, payload in people], scope)
+        sent = [_text(request) for request in network.requests]
+        for name, payload in people:
+            _, _, alone = await self.deliver(payload, *self.accepted)
+            named = any(name in _text(request) for request in alone.requests)
+            assert not named or any(name in text for text in sent), f"{name} was not sent"
+
+    @pytest.mark.parametrize("at", [0, -1], ids=["first", "last"])
+    async def test_a_refused_item_of_a_batch_is_the_one_that_is_told(self, at: int) -> None:
+        """The others are delivered; or the batch as a whole is refused, and tried again in halves."""
+        people = self._people()
+        index = at % len(people)
+        others = [name for name, _ in people if name != people[index][0]]
+        taking, refused = FakeTransport(*self.accepted), list[int]()
+
+        async def answer(request: Request) -> Reply:
+            text, reply = _text(request), self.refuse_one(request, index)
+            alone = people[index][0] in text and not any(name in text for name in others)
+            if reply is None and alone and request.method != "GET":  # a refused look-up may do no harm
+                reply = Reply(400, body=b"{}")
+            if reply is None:
+                return await taking.send(request, timeout_s=1.0)
+            refused[:] = [index]
+            return reply
+
+        scope, _ = self.scope(("*", "*", answer))
+        with suppress(Undelivered):
+            ended = await self.make().deliver_batch([payload for _, payload in people], scope)
+            outcomes = [end.outcome if isinstance(end, Undelivered) else end for end in ended]
+            told = [number for number, end in enumerate(outcomes) if not isinstance(end, Delivered | Skipped)]
+            assert told == refused, f"of the items {refused} were refused, and {told} are told so"
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    async def test_a_batch_refused_as_a_whole_is_raised(self, status: int) -> None:
+        """Nobody knows which item it was: the loop finds out, in halves. Innocent ones must not die of it."""
+        batch = [payload for _, payload in self._people()]
+        scope, network = self.scope(("*", "*", Reply(status, body=b"{}")))
+        expected = self.statuses.get(status, self.statuses[400])
+        try:
+            ended = list(await self.make().deliver_batch(batch, scope))
+            assert len(network.requests) >= len(batch), f"one {status} for all, and each is told {ended}"
+        except Undelivered as error:
+            ended = [error]
+        outcomes = [end.outcome if isinstance(end, Undelivered) else end for end in ended]
+        assert all(isinstance(outcome, Skipped | expected) for outcome in outcomes), outcomes
+
     async def test_no_payloads_no_requests(self) -> None:
         """An empty batch costs nothing."""
         scope, network = self.scope()
@@ -387,6 +448,17 @@ class DestinationContract:
     def _batch(self) -> list[Payload]:
         return self.payloads()[: max(1, self.make().limits().batch)]
 
+    def _people(self) -> list[tuple[str, Payload]]:
+        """A batch of the same message of several people, with their names; one where no batches are taken."""
+        names = [f"batched{number}" for number in range(min(3, self.make().limits().batch))]
+        for sample in self.samples:
+            messages = [replace(sample, user_id=name, message_id=f"of-{name}") for name in names]
+            made = [self.make().prepare(message) for message in messages]
+            payloads = [payload for payload in made if isinstance(payload, Payload)]
+            if len(payloads) == len(names):
+                return list(zip(names, payloads, strict=True))
+        raise AssertionError("no sample can be sent for somebody else")
+
 
 def _undescribed(model: type[BaseModel]) -> Iterator[str]:
     for name, field in model.model_fields.items():
@@ -420,8 +492,11 @@ def _assert_absent(secrets: set[str], shown: Sequence[str]) -> None:
     assert not [secret for secret in secrets for text in shown if secret in text]
 
 
-def _no_clock() -> float:
-    raise AssertionError("prepare may not read the clock")
+def _text(request: Request) -> str:
+    """What a request says, in its URL and its body."""
+    zipped = request.headers.get("content-encoding") == "gzip"
+    body = gzip.decompress(request.body) if zipped else request.body
+    return f"{unquote(request.url)} {body.decode('utf-8', 'replace')}"
 
 
 class _Hanging:

@@ -497,3 +497,23 @@ class StoreContract(Ledgers):
         for balance in await balances(self.store):
             assert (balance.accepted, balance.erased, balance.difference) == (1, 1, 0)
         assert (await self.store.dead(ALL), await self.store.waiting(None, 5)) == ([], [])
+
+    @pytest.mark.spec("D10", "P9")
+    async def test_further_deliveries_of_what_was_erased_are_not_kept(self) -> None:
+        await self.store.connect("out", ["web"], "earliest")
+        records = await self.keep("a", "b", "c")
+        lease = await lease_of(self.store)
+        first = Settlement(1, [Done(1, 0, "delivered")], parked=[park(records[1])])
+        assert await self.store.settle(lease, first)
+        await self.store.erase(["ann"])
+        for record in records:
+            key = (record.position, 1)
+            for late in (
+                Settlement(1, parked=[park(record, index=1)]),
+                Settlement(1, [Done(*key, "dead", "no")], [bury(record, index=1)]),
+            ):
+                assert await self.store.settle(lease, late)
+        for balance in await balances(self.store):
+            assert (balance.accepted, balance.delivered, balance.erased) == (3, 1, 2)
+            assert balance.difference == 0
+        assert (await self.store.dead(ALL), await self.store.waiting(None, 5)) == ([], [])

@@ -70,10 +70,10 @@ class Retention:
         after = await self._search(who, names, found, {})
         async with self._writer.lock:  # what comes later gets new keys
             await self._writer.settle_doubt()
-            await self._search(who, names, found, after)
+            upto = await self._search(who, names, found, after)
             parts, emptied, _ = await self._without(lambda item: not _shows(who, item))
             await self._strike(found, parts, emptied)
-        return Erased(len(found.gone), 0, found.gone)
+        return Erased(len(found.gone), 0, found.gone, upto=upto)
 
     async def _search(
         self, who: Person, names: Collection[str], found: Found, after: Mapping[int, int]

@@ -238,11 +238,13 @@ def _strike_exchange(session: Session, letter: int) -> None:
 
 
 def erased(session: Session, intent: int, ids: frozenset[str]) -> list[tuple[str, str, str]]:
-    """Forget the links from and to these ids; what else is in their lanes goes on without a name.
+    """Forget the links from and to these ids; what others have in their lanes goes on without a name.
 
+    A lane keeps its name where the person has sent more since: that must not be overtaken by what follows.
     How parked rows are called now: (connection, before, after).
     """
     renamed: list[tuple[str, str, str]] = []
+    person = Person(ids)
     lock(session)
     names = {digest(prefix + spelling): prefix + spelling for spelling in ids for prefix in PREFIXES}
     session.run(
@@ -256,6 +258,8 @@ def erased(session: Session, intent: int, ids: frozenset[str]) -> list[tuple[str
         "JOIN connection c ON c.id = p.connection WHERE person_key = ANY(%s) GROUP BY 1, 2, 3, 4"
     )
     for connection, of, partition, name, position in session.rows(sql, (PARTITION, list(names))):
+        if _in_lane(session, connection, partition, name, person):
+            continue
         nameless = f"erased:{position}"
         session.run(
             "UPDATE parked SET person = %s, person_key = %s "
@@ -266,3 +270,10 @@ def erased(session: Session, intent: int, ids: frozenset[str]) -> list[tuple[str
         renamed.append((of, name, nameless))
     _strike_out(session, intent)
     return renamed
+
+
+def _in_lane(session: Session, connection: int, partition: int, lane: str, person: Person) -> bool:
+    """Whether parked rows of a lane are the person's own."""
+    sql = "SELECT position, body FROM parked WHERE connection = %s AND person_key = %s AND position / %s = %s"
+    rows = session.rows(sql, (connection, digest(lane), PARTITION, partition))
+    return any(person.owns(_record(session.codec.unpack(position, body)).raw) for position, body in rows)

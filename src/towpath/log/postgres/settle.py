@@ -32,7 +32,10 @@ WITH done AS (
   SELECT d.position, d.at_ms, %(connection)s, d.idx, d.code, d.attempts, d.ms, d.kind, coalesce(r.outside, 0),
     d.reason
   FROM done d LEFT JOIN released r ON r.position = d.position AND r.idx = d.idx
-  WHERE d.position > %(trimmed)s OR r.position IS NOT NULL
+  WHERE r.position IS NOT NULL OR d.position > %(trimmed)s AND NOT (d.idx > 0 AND EXISTS (
+    SELECT FROM settlement s
+    WHERE s.connection = %(connection)s AND s.position = d.position AND s.idx = 0 AND s.outside > 0
+  ))
   ON CONFLICT DO NOTHING RETURNING position, idx, kind, reason
 ), counted AS (
   INSERT INTO counter
@@ -52,7 +55,8 @@ WHERE NOT EXISTS (SELECT FROM ended e WHERE e.position = d.position AND e.idx = 
 """  # noqa: S608
 """Ends deliveries once each: a key that has ended, or was trimmed without being parked, is left as it is.
 
-Returns the parked rows that went (with their persons), and the keys that were left (without one).
+So is a further delivery of a record that was erased: the first one's row tells. Returns the parked rows that
+went (with their persons), and the keys that were left (without one).
 """
 
 
@@ -163,10 +167,11 @@ class Step:
         return {(position, index): (outside, person) for position, index, outside, person in found}
 
     def _ended(self, rows: Iterable[Key]) -> set[Key]:
+        """The keys among these that have ended, and further deliveries of records that were erased."""
         found = self._session.rows(
-            "SELECT s.position, s.idx FROM settlement s "
-            "JOIN unnest(%s::bigint[], %s::integer[]) AS k(position, idx) "
-            "ON s.position = k.position AND s.idx = k.idx WHERE s.connection = %s",
+            "SELECT DISTINCT k.position, k.idx FROM settlement s "
+            "JOIN unnest(%s::bigint[], %s::integer[]) AS k(position, idx) ON s.position = k.position "
+            "AND (s.idx = k.idx OR s.idx = 0 AND s.outside > 0) WHERE s.connection = %s",
             (*keys(rows), self._connection),
         )
         return {(position, index) for position, index in found}
