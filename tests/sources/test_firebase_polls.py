@@ -16,7 +16,7 @@ from towpath.outcome import Rejected, Retry
 from towpath.source import Page, Unfit
 from towpath.sources._firebase_changes import DocumentChange, UserChange
 from towpath.sources._firebase_lists import Seen
-from towpath.sources._firebase_polls import BACKFILL, RECONCILE, polls
+from towpath.sources._firebase_polls import BACKFILL, RECONCILE, USERS, polls
 from towpath.sources._firebase_project import Project
 from towpath.sources._firebase_settings import FirebaseSettings
 
@@ -174,6 +174,20 @@ async def test_what_is_gone_is_found_and_nothing_else() -> None:
     assert deleted.update_time == LOOKED
     assert not any(item.epoch for item in items)
     assert gone(await world.all(RECONCILE)) == []
+
+
+@pytest.mark.spec("F021", "F055")
+async def test_users_alone_are_compared_without_asking_for_documents() -> None:
+    world = World(collections=["users"], page_size=3)
+    for number in range(4):
+        world.google.user(f"u{number}")
+        world.google.put(f"users/d{number}")
+    await world.all(BACKFILL)
+    del world.google.users[""]["u2"]
+    world.google.documents.clear()
+    items = await world.all(USERS)
+    assert gone(items) == ["u2"]
+    assert not any(isinstance(item, DocumentChange) for item in items)
 
 
 @pytest.mark.spec("D14", "F055")
@@ -403,10 +417,12 @@ def test_without_a_credential_there_is_nothing_to_ask() -> None:
 
 @pytest.mark.spec("F057")
 def test_reconciling_runs_by_itself_and_the_backfill_does_not() -> None:
-    named = {poll.name: poll.every_s for poll in polls(World(reconcile="2h").project)}
-    assert named == {BACKFILL: None, RECONCILE: 7200}
-    assert [set(poll.options) for poll in polls(World().project)] == [{"only"}, {"only", "empty"}]
-    assert polls(World(reconcile=0).project)[1].every_s is None
+    named = {poll.name: poll.every_s for poll in polls(World(reconcile="2h", reconcile_users="5m").project)}
+    assert named == {BACKFILL: None, RECONCILE: 7200, USERS: 300}
+    given = [set(poll.options) for poll in polls(World().project)]
+    assert given == [{"only"}, {"only", "empty"}, {"empty"}]
+    assert [poll.every_s for poll in polls(World(reconcile=0, reconcile_users=0).project)] == [None] * 3
+    assert [poll.name for poll in polls(World(auth=False).project)] == [BACKFILL, RECONCILE]
 
 
 @settings(max_examples=60, deadline=None)

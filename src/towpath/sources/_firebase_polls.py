@@ -12,11 +12,12 @@ from msgspec import Struct
 from ..errors import TowpathError
 from ..http import Undelivered
 from ..source import Page, Poll, SourceScope, State, Unfit
-from ._firebase_lists import Listed, Listing, Seen, unseen
+from ._firebase_lists import Listed, Listing, Seen, UserList, unseen
 from ._firebase_project import Project
 
 BACKFILL = "backfill"
 RECONCILE = "reconcile"
+USERS = "users"
 ONLY = {"only": "One list alone: `auth`, `auth/TENANT`, or a collection's path as it is configured."}
 EMPTY = {"empty": "`delete` believes a list that came back empty, and deletes who was in it."}
 BAD_REQUEST = 400
@@ -26,8 +27,15 @@ def polls(project: Project) -> Sequence[Poll]:
     """What a project can be asked for; nothing where no credential is there to ask with."""
     if project.credential is None:
         return ()
-    every_s = project.settings.reconcile.total_seconds() or None
+    settings = project.settings
+    every_s = settings.reconcile.total_seconds() or None
     about = "Compare users and documents with what is known, and find what is gone."
+    users = Poll(
+        USERS,
+        "Compare the users alone: Firebase tells of no change of a user by itself.",
+        settings.reconcile_users.total_seconds() or None,
+        EMPTY,
+    )
     return (
         Poll(
             BACKFILL,
@@ -35,6 +43,7 @@ def polls(project: Project) -> Sequence[Poll]:
             options=ONLY,
         ),
         Poll(RECONCILE, about, every_s, ONLY | EMPTY),
+        *((users,) if settings.auth else ()),
     )
 
 
@@ -43,7 +52,10 @@ async def pages(project: Project, poll: str, state: State, scope: SourceScope) -
 
     Raises `TowpathError` for a list there is none of, `Undelivered` for what Google refuses.
     """
-    walk = Walk(chosen(project.lists(scope), scope.options.get("only")), poll, scope)
+    lists = chosen(project.lists(scope), scope.options.get("only"))
+    if poll == USERS:
+        lists, poll = [listing for listing in lists if isinstance(listing, UserList)], RECONCILE
+    walk = Walk(lists, poll, scope)
     async for page in walk.pages(state):
         yield page
 

@@ -140,6 +140,11 @@ class FirebaseSettings(SourceSettings):
         description="How often users and documents are listed and compared, to find what no event told: "
         "changed users, missed deletions. 0 is never; it needs a service account.",
     )
+    reconcile_users: Duration = Field(
+        default=timedelta(hours=1),
+        description="How often the users alone are listed and compared: a changed e-mail, a linked account. "
+        "Listing them is free. 0 is never; it needs a service account.",
+    )
     page_size: int = Field(
         default=500, ge=1, le=1000, description="How many users or documents are asked for at once."
     )
