@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from towpath.destination import Check
+from towpath.destinations._customerio_check import SWAPPED_APP, SWAPPED_TRACK, TOO_MANY, TRACK_REFUSED
 from towpath.http import Reply, TransportError
 from towpath.sandbox.customerio import DEFAULT, ELSEWHERE
 from towpath.testing.fakes import Rule
 
-from .customerio_world import KEYS, WITH_APP, World, answer
+from .customerio_world import KEYS, REGION, WITH_APP, World, answer
 from .test_customerio_conflicts import APP_KEY, Workspace
 
+PAGE = Path(__file__).parent.parent.parent / "docs" / "destinations" / "customerio.md"
 PIPELINES = {"pipelines_write_key": DEFAULT.write_key}
 
 
@@ -59,6 +62,24 @@ async def test_the_empty_batch_that_tries_the_pipelines_key_changes_nothing() ->
     ]
     assert not line.ok
     assert line.reached
+
+
+@pytest.mark.spec("C085", "C094")
+async def test_too_many_requests_to_the_app_api_name_its_limit() -> None:
+    said = {"errors": [{"detail": "rate limited to 10 requests per 1s", "status": "429"}]}
+    world = World(REGION, ("*", "/v1/*", answer(429, said)), **WITH_APP)
+    lines = await world.destination.check(world.scope)
+    assert [line.ok for line in lines] == [True, False, False, False, False]
+    assert all(TOO_MANY in line.detail for line in lines[1:])
+    assert not any(line.reached for line in lines[1:])
+
+
+@pytest.mark.spec("C095")
+def test_the_page_says_what_the_program_says() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for words in (SWAPPED_TRACK, SWAPPED_APP, TOO_MANY, TRACK_REFUSED):
+        beginning = words.partition(",")[0].partition(". ")[0]
+        assert f'"{beginning}"' in page
 
 
 @pytest.mark.spec("C090", "C092")

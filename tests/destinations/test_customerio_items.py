@@ -81,7 +81,7 @@ def test_an_email_among_the_properties_names_nobody() -> None:
     assert prepared(customerio(), message(given)).requests[0].url == EVENTS
 
 
-@pytest.mark.spec("C122", "D21")
+@pytest.mark.spec("C091", "C122", "D21")
 def test_an_anonymous_identify_is_sent_only_when_asked_for() -> None:
     given = message({"type": "identify", "anonymousId": "an", "traits": {"plan": "free"}})
     assert skipped(given) == "anonymous"

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from towpath.destination import Check
 from towpath.http import Http, Reply, Undelivered
-from towpath.outcome import Paused, Rejected
+from towpath.outcome import Paused, Rejected, Retry
 from towpath.vendors.customerio import AppApi, PipelinesApi, Region
 
 from ._customerio_account import NAMES, Account
@@ -23,6 +23,10 @@ SWAPPED_TRACK = (
 SWAPPED_APP = (
     "app_api_key is the Track API's key. The App API has keys of its own: Customer.io, Settings, Workspace "
     "Settings, API and webhook credentials, App API keys"
+)
+TOO_MANY = (
+    "the App API takes 10 requests a second for each key, and something beside towpath uses this key: make "
+    "one for towpath alone"
 )
 TRACK_REFUSED = "the site id or the Track API key is wrong, or of another workspace"
 
@@ -104,7 +108,9 @@ async def _line(name: str, asking: Awaitable[Reply]) -> Check:
 
 
 def _failed(name: str, error: Undelivered, capability: str) -> Check:
-    return replace(Check.failed(name, error), capability=capability)
+    failed = replace(Check.failed(name, error), capability=capability)
+    throttled = capability == APP and isinstance(error.outcome, Retry) and error.outcome.throttled
+    return replace(failed, detail=f"{failed.detail} ({TOO_MANY})") if throttled else failed
 
 
 async def _answers(asking: Awaitable[Reply]) -> bool:
