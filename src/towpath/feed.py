@@ -15,7 +15,7 @@ from .clock import Clock
 from .log import Entry, Group, Log, Refused
 from .message import Envelope, Message, Trust
 from .source import Heard, Ignored, Known, Malformed, Unfit
-from .state.known import KnownFacts, Turn
+from .state.known import Fact, KnownFacts, Turn
 
 MOST_AT_ONCE = 64
 
@@ -67,10 +67,18 @@ class _Made(Struct):
     fed: Fed
 
 
+class _Journal(Struct, frozen=True, omit_defaults=True):
+    """What a turn learnt, as the log keeps it with the turn's messages until it is remembered."""
+
+    turn: int
+    changes: dict[str, Fact | None] = {}
+
+
 class Feed:
     """Feeds one source's log. What comes while a turn is written goes into the next turn together.
 
-    `counts` are what was ignored since the start, by reason.
+    What a turn learnt is in the log with its messages, so that a crash before it is remembered loses nothing:
+    `recover` remembers it then. `counts` are what was ignored since the start, by reason.
     """
 
     def __init__(self, source: str, trust: Trust, log: Log, facts: KnownFacts, clock: Clock) -> None:
@@ -80,8 +88,20 @@ class Feed:
         self.facts = facts
         self._log = log
         self._clock = clock
+        self._turn = 0
         self._queue: list[_Waiting] = []
         self._turns: asyncio.Task[None] | None = None
+
+    async def recover(self) -> None:
+        """Remember what the last turn learnt, where a crash came before that; to be called first of all."""
+        journal = msgspec.convert(await self._log.source_state(self.source) or {"turn": 0}, _Journal)
+        self._turn = max(journal.turn, await asyncio.to_thread(self.facts.turns))
+        await asyncio.to_thread(self.facts.recover, journal.changes, journal.turn)
+
+    async def forget_journal(self) -> None:
+        """Take what the last turn learnt out of the log, for an erase: it is remembered by now."""
+        if self._turn:
+            await self._log.append((), (), (self.source, {"turn": self._turn}))
 
     async def take(self, make: Make, *, ip: str = "") -> Fed:
         """Keep what was heard; it is on disk when this returns.
@@ -114,9 +134,10 @@ class Feed:
         groups = [one.group for _, one in made if one.group.entries]
         refused = [item for _, one in made for item in one.refused]
         if groups or refused:
-            await self._log.append(groups, refused)
-        # A crash in between is harmless: what is heard again has the same ids, and the log keeps it once.
-        await asyncio.to_thread(self.facts.keep, turn.changes)
+            self._turn += 1
+            journal = _Journal(self._turn, turn.changes)
+            await self._log.append(groups, refused, (self.source, msgspec.to_builtins(journal)))
+        await asyncio.to_thread(self.facts.keep, turn.changes, self._turn)
         for waiting, one in made:
             self.counts.update(one.fed.ignored)
             if not waiting.ended.done():

@@ -54,6 +54,8 @@ class Herd(Listening[SourceSettings]):
 
     def heard(self, page: Page, known: Known) -> Iterable[Heard]:
         for item in page.items:
+            if item == "wolf-5":
+                raise ZeroDivisionError
             if item == "sheep-3":
                 yield Unfit("black", "sheep-3 is black")
             elif item == "sheep-4":
@@ -156,6 +158,31 @@ async def test_a_listener_begins_again_and_says_why_it_stopped(app: App) -> None
     await standing(app, failure="")
     Herd.line.put_nowait("sheep-4")
     await standing(app, ignored={"asleep": 1})
+
+
+@pytest.mark.spec("P5", "F053")
+async def test_an_item_that_towpath_fails_to_read_is_a_dead_letter_and_the_rest_goes_on(app: App) -> None:
+    row = await ended(app, await app.jobs.launch("herd.count", {"kind": "wolf"}))
+    assert row.state == "succeeded"
+    assert await kept(app, 9) == [f"wolf-{number}" for number in range(10) if number != 5]
+    (letter,) = await app.store.refusals("herd")
+    assert (letter.code, letter.raw) == ("unforeseen", b'"wolf-5"')
+    assert letter.reason.startswith("towpath failed to read this: ZeroDivisionError at heard:")
+
+
+async def test_a_source_switched_off_neither_listens_nor_runs_by_itself(app: App) -> None:
+    app.config.file.write_text(CONFIG.replace("type: herd", "type: herd, enabled: false"))
+    await app.reload()
+    assert app.sources.stations["herd"].hearing is None
+    assert [one.job.name for one in await app.jobs.overview()] == ["trim"]
+
+
+async def test_a_reload_keeps_the_turns_of_a_source_apart(app: App) -> None:
+    before = app.sources.stations["herd"].feed
+    app.config.file.write_text(CONFIG.replace("type: herd", "type: herd, trust: server"))
+    await app.reload()
+    assert app.sources.stations["herd"].feed is before
+    assert before.trust == "server"
 
 
 async def test_a_source_that_leaves_takes_its_job_along(app: App) -> None:

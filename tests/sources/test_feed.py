@@ -121,6 +121,44 @@ async def test_nothing_is_remembered_of_what_the_log_did_not_keep(tmp_path: Path
     state.close()
 
 
+@pytest.mark.spec("P5", "F051")
+async def test_what_a_turn_learnt_outlives_a_crash_before_it_is_remembered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next comparison would be with an older state, and what changed in between stays at vendors."""
+    await world.feed.take(counting("m1"))
+
+    def dies(*_: object) -> None:
+        raise SystemError("killed")
+
+    with monkeypatch.context() as crash:
+        crash.setattr(world.facts, "keep", dies)
+        with pytest.raises(SystemError):
+            await world.feed.take(counting("m2"))
+    assert world.facts.turn().find("n") == b"1"
+    after = Feed("crm", "server", world.store, world.facts, SystemClock())
+    await after.recover()
+    assert world.facts.turn().find("n") == b"2"
+    await after.recover()
+    await after.take(counting("m3"))
+    assert await world.ids() == ["m1", "m2", "m3"]
+    assert (world.facts.turn().find("n"), world.facts.count()) == (b"3", 1)
+
+
+@pytest.mark.spec("D10", "P9")
+async def test_an_erase_finds_nothing_of_the_last_turn_in_the_log(world: World) -> None:
+    def make(known: Known) -> Iterable[Heard]:
+        known.keep("u/7", b"ada@example.com")
+        yield said("m1")
+
+    await world.feed.take(make)
+    assert "changes" in await world.store.source_state("crm")
+    await world.feed.forget_journal()
+    assert await world.store.source_state("crm") == {"turn": 1}
+    await world.feed.recover()
+    assert world.facts.turn().find("u/7") == b"ada@example.com"
+
+
 async def test_a_rehearsal_keeps_nothing(world: World) -> None:
     fed = await world.feed.rehearse(counting("m1"))
     assert fed.messages == 1

@@ -141,6 +141,7 @@ class App:
             self.state,
             self.clock,
             lambda: [running.loop for running in self.connections.values()],
+            self._forget_journals,
         )
         await self.people.load()
         self.jobs = Jobs(self.state.jobs, self.clock, redact=self._redact)
@@ -150,6 +151,9 @@ class App:
         await self.sources.apply(config)
         await self._connect(config)
         await self._register_jobs(config)
+
+    async def _forget_journals(self) -> None:
+        await self.sources.forget_journals()
 
     async def begin(self) -> None:
         """Start every connection, and the jobs."""

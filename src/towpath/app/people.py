@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -33,12 +33,21 @@ class Mentions(Struct):
 
 
 class People:
-    """What is done to people by their exact ids. `loops` are the delivery loops at work."""
+    """What is done to people by their exact ids. `loops` are the delivery loops at work.
+
+    `forget_journals` has sources take what they learnt last out of the log.
+    """
 
     def __init__(
-        self, store: SqliteStore, state: State, clock: Clock, loops: Callable[[], Iterable[DeliveryLoop]]
+        self,
+        store: SqliteStore,
+        state: State,
+        clock: Clock,
+        loops: Callable[[], Iterable[DeliveryLoop]],
+        forget_journals: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
+        self._forget_journals = forget_journals
         self._state = state
         self._clock = clock
         self._loops = loops
@@ -100,6 +109,7 @@ class People:
             await self._landed(ids)
             # What comes from here on may outlive the erase, and is then delivered like any other.
             self._erasing |= dict.fromkeys(ids, self._clock.now())
+            await self._forget_journals()
             erased = await self._store.erase(ids)
             for loop in self._loops():
                 loop.forget(ids, erased)

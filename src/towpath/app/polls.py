@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+import msgspec
 from pydantic import Field, create_model
 
 from ..destination import Settings
 from ..errors import TowpathError
-from ..feed import Fed, Feed
+from ..feed import Fed, Feed, Unmade
 from ..http import Undelivered
 from ..jobs import GiveUp, Job, Run, Snooze
 from ..outcome import Retry
-from ..source import Heard, Known, Page, Poll, Polled, SourceScope
+from ..source import Heard, Known, Page, Poll, Polled, Source, SourceScope, Unfit
 
 SHORTEST_WAIT_S = 5.0
+RAW_BYTES = 64 * 1024
 
 
 class PollSettings(Settings):
@@ -69,12 +72,34 @@ class PollJob(Job[PollSettings]):
         run.log(f"{counts.read} read; {counts.written} messages {did} taken in; {counts.skipped} ignored")
 
     async def _take(self, page: Page, *, dry: bool) -> Fed:
-        make = partial(_heard, self._polled, page)
-        return await (self._feed.rehearse(make) if dry else self._feed.take(make))
+        if dry:
+            return await self._feed.rehearse(partial(_heard, self._polled, page))
+        return await take(self._feed, self._polled, page)
 
 
-def _heard(polled: Polled[Any], page: Page, known: Known) -> Iterable[Heard]:
-    return polled.heard(page, known)
+async def take(feed: Feed, source: Source[Any], page: Page) -> Fed:
+    """Take a page in; where towpath fails to read it item by item, the one at fault as a dead letter."""
+    try:
+        return await feed.take(partial(_heard, source, page))
+    except Unmade as error:
+        if len(page.items) == 1:
+            letter = Unfit("unforeseen", f"towpath failed to read this: {error}", _raw(page.items[0]))
+            return await feed.take(lambda _: (letter,))
+    whole = Fed()
+    for item in page.items:
+        part = await take(feed, source, msgspec.structs.replace(page, items=[item]))
+        whole.messages += part.messages
+        whole.unfit += part.unfit
+        whole.ignored = Counter(whole.ignored) + Counter(part.ignored)
+    return whole
+
+
+def _heard(source: Source[Any], page: Page, known: Known) -> Iterable[Heard]:
+    return source.heard(page, known) if isinstance(source, Polled) else ()
+
+
+def _raw(item: Any) -> bytes:
+    return msgspec.json.encode(item, enc_hook=str)[:RAW_BYTES]
 
 
 def _note(run: Run[PollSettings], page: Page, fed: Fed) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,9 +23,9 @@ from ..jobs import Schedule
 from ..jobs.runner import Jobs
 from ..log import Log
 from ..redaction import setting_secrets
-from ..source import Heard, Inbound, Known, Listening, Page, Polled, Source, SourceScope
+from ..source import Inbound, Listening, Page, Polled, Source, SourceScope
 from ..state import State
-from .polls import PollJob
+from .polls import PollJob, take
 
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0, 300.0)
 STEADY_S = 600.0
@@ -56,6 +56,7 @@ class Sources:
         self._transport = transport
         self._jobs = jobs
         self._listening = False
+        self._feeds: dict[str, Feed] = {}  # one for each name as long as we live: it keeps the turns apart
 
     async def apply(self, config: Config) -> None:
         """Put a configuration's sources in force: what did not change goes on.
@@ -74,7 +75,7 @@ class Sources:
             await self._leave(name)
         for name, source in wanted.items():
             if name not in self.stations:
-                self.stations[name] = self._station(config.sources[name], source)
+                self.stations[name] = await self._station(config.sources[name], source)
                 await self._register(name)
         self._open_doors(config)
         if self._listening:
@@ -84,7 +85,9 @@ class Sources:
         """Begin listening, where sources do."""
         self._listening = True
         for name, station in self.stations.items():
-            if isinstance(station.source, Listening) and station.hearing is None:
+            if not station.entry.settings.enabled or station.hearing is not None:
+                continue
+            if isinstance(station.source, Listening):
                 station.hearing = asyncio.create_task(self._keep_listening(name, station))
 
     async def stop(self) -> None:
@@ -104,7 +107,12 @@ class Sources:
     def persons(self, names: Iterable[str]) -> int:
         """How many people these sources know together."""
         stations = [self.stations[name] for name in names if name in self.stations]
-        return sum(station.source.persons(station.feed.facts.turn()) for station in stations)
+        return sum(station.source.persons(station.feed.facts.view()) for station in stations)
+
+    async def forget_journals(self) -> None:
+        """Take what the last turns learnt out of the log: an erase is about to begin."""
+        for feed in self._feeds.values():
+            await feed.forget_journal()
 
     def standing(self) -> Mapping[str, dict[str, Any]]:
         """What each source ignored and refused since the start, and why it does not hear, if so."""
@@ -119,9 +127,14 @@ class Sources:
 
     # -- parts -----------------------------------------------------------------------------------------
 
-    def _station(self, entry: SourceEntry, source: Source[Any]) -> Station:
-        facts = self._state.facts(entry.name)
-        feed = Feed(entry.name, entry.settings.trust, self._log, facts, self._clock)
+    async def _station(self, entry: SourceEntry, source: Source[Any]) -> Station:
+        feed = self._feeds.get(entry.name)
+        if feed is None:
+            facts = self._state.facts(entry.name)
+            feed = Feed(entry.name, entry.settings.trust, self._log, facts, self._clock)
+            await feed.recover()
+            self._feeds[entry.name] = feed
+        feed.trust = entry.settings.trust
         budgets = {bucket: Budget(self._clock, rate) for bucket, rate in source.budgets().items()}
         return Station(entry, source, feed, budgets)
 
@@ -134,11 +147,11 @@ class Sources:
             throttles=station.budgets,
             secrets=setting_secrets(station.entry.settings),
         )
-        return SourceScope(http, self._clock, station.feed.facts.turn(), options)
+        return SourceScope(http, self._clock, station.feed.facts.view(), options)
 
     async def _register(self, name: str) -> None:
         station = self.stations[name]
-        if not isinstance(station.source, Polled):
+        if not isinstance(station.source, Polled) or not station.entry.settings.enabled:
             return
         for poll in station.source.polls():
             job = PollJob(name, station.source, poll, station.feed, partial(self._scope, station))
@@ -185,17 +198,17 @@ class Sources:
             await self._clock.sleep(pause_s)
 
     async def _hear(self, station: Station, pages: AsyncIterator[Page]) -> None:
-        async for page in pages:
-            await station.feed.take(partial(_heard, station.source, page))
-            station.failure = ""
+        try:
+            async for page in pages:
+                await take(station.feed, station.source, page)
+                station.failure = ""
+        finally:
+            if isinstance(pages, AsyncGenerator):
+                await pages.aclose()
 
 
 def _pages(source: Source[Any], scope: SourceScope) -> AsyncIterator[Page] | None:
     return source.listen(scope) if isinstance(source, Listening) else None
-
-
-def _heard(source: Source[Any], page: Page, known: Known) -> Iterable[Heard]:
-    return source.heard(page, known) if isinstance(source, Polled) else ()
 
 
 def _source(entry: SourceEntry) -> Source[Any] | None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from towpath.destination import Scope
-from towpath.http import Reply, Undelivered
+from towpath.http import Reply, Stopping, Undelivered
 from towpath.outcome import Delivered, Rejected, Retry, Skipped
 from towpath.vendors.customerio import NOT_FOUND, AppApi, TrackApi
 
@@ -228,8 +228,8 @@ class Conflicts:
             reply = await self._app.customer_activities(
                 value, id_type=_ID_TYPES[kind], type="failed_attribute_change"
             )
-        except Undelivered:
-            return ()
+        except (Undelivered, Stopping):
+            return ()  # it is written: whatever becomes of the question, that stands
         told = tuple(_failures(reply, since_s - SKEW_S))
         if not told:
             self._scope.memory.keep(_settled_key(given), "1", SETTLED_S)

@@ -201,7 +201,10 @@ def _track(message: Message, rules: Rules, report: Callable[[str], None]) -> Pos
             made = _device_of_event(message, report)
             if made is not None:
                 return made
-    return _event(message, "event", fitting_name(name, "the event name"))
+    fitting = fitting_name(name, "the event name")
+    if fitting in _SEMANTIC:  # Pipelines would obey; neither trust nor the delete guard knew it for an order
+        raise Unfit(f"{fitting!r} with blanks around it is no order to Customer.io: send it without them")
+    return _event(message, "event", fitting)
 
 
 def _page(message: Message, rules: Rules, report: Callable[[str], None]) -> Post:

@@ -18,6 +18,7 @@ from towpath.vendors.google import Credential, Owner, Tokens, read_service_accou
 BUCKET = "google"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*").fullmatch
 _COLLECTION = re.compile(r"[^/\s{}]+(?:/[^/\s{}]+/[^/\s{}]+)*").fullmatch
+_DOCUMENT_ID = re.compile(r"(?!\.{1,2}$|__.*__$)[^/@]+").fullmatch
 
 
 class Write(Settings):
@@ -100,7 +101,7 @@ class Firestore(Destination[FirestoreSettings]):
         fields = None if event is None else self._writes.get(event)
         if fields is None:
             return Skipped("unsupported", f"{event or message.type!r} writes nothing here; see `writes`")
-        if message.user_id is None or "/" in message.user_id or "@" in message.user_id:
+        if message.user_id is None or not _DOCUMENT_ID(message.user_id):
             return Skipped("no_document", "the userId is not the id of a document")
         path = f"{self.settings.collection}/{message.user_id}"
         body = {"fields": _nested(fields, format_time(message.occurred_at))}

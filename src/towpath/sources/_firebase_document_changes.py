@@ -90,7 +90,8 @@ class DocumentChanges:
     ) -> Iterator[Heard]:
         people = version.people(profile.user_id)
         life = memory.life(people)
-        now = Taken(version.time, profile.user_id, hashes(version.key, profile.attributes), life)
+        again = taken.again if taken is not None and taken.time == version.time else 0
+        now = Taken(version.time, profile.user_id, hashes(version.key, profile.attributes), life, again=again)
         if life and memory.closed(people, version.created, version.key):
             memory.take(version.key, msgspec.structs.replace(now, life=NEVER))
             yield Ignored("deleted")
@@ -128,7 +129,9 @@ class DocumentChanges:
         if before is not None:
             traits |= self._removed(version, profile, before, memory)
         if traits or before is None or first:
-            yield self._letters.identify(version.change, now.user_id, traits, **_about(profile))
+            yield self._letters.identify(
+                version.change, now.user_id, traits, again=now.again, **_about(profile)
+            )
         else:
             yield Ignored("unchanged")
 

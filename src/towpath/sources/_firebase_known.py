@@ -36,6 +36,7 @@ class Taken(Struct, frozen=True, array_like=True, gc=False):
     created: int = 0
     anonymous: bool = False
     by_uid: bool = False
+    again: int = 0
 
 
 class Gone(Struct, frozen=True, array_like=True, gc=False):
@@ -193,7 +194,7 @@ class Memory:
         """Have attributes sent again when this document or user is next looked at."""
         if any(name in taken.hashes for name in names):
             left = {name: digest for name, digest in taken.hashes.items() if name not in names}
-            self.take(key, msgspec.structs.replace(taken, hashes=left))
+            self.take(key, msgspec.structs.replace(taken, hashes=left, again=taken.again + 1))
 
     def told(self, key: str, time: int) -> bool:
         """Whether this version was found unfit before; from now on it was."""

@@ -37,12 +37,15 @@ class Letters:
         traits: dict[str, Any],
         *,
         anonymous_id: str | None = None,
+        again: int = 0,
         **about: Any,
     ) -> Message:
         """What a person is now. `about` goes beside the place it comes from."""
         return Message(
             type="identify",
-            message_id=self._id(change, "identify", user_id or "", *traits),
+            message_id=self._id(
+                change, "identify", user_id or "", *([f"again {again}"] if again else ()), *traits
+            ),
             user_id=user_id,
             anonymous_id=anonymous_id,
             traits=traits,

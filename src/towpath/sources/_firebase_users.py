@@ -62,8 +62,9 @@ def _time(user: Mapping[str, Any], names: tuple[str, ...]) -> int:
 
 def _instant(value: Any) -> int:
     """RFC 3339, the form of HTTP dates (Admin SDK), or milliseconds as a number or text (REST)."""
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
-        return int(value) * 1_000_000
+    if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
+        moment = int(value) * 1_000_000
+        return moment if abs(moment) < 1 << 63 else 0
     try:
         return instant(value)
     except Unreadable:

@@ -81,7 +81,7 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
 
     def persons(self, known: Known) -> int:
         """Users and documents; who is both counts as two, which lets a few more deletions pass."""
-        return known.count("u/") + known.count("d/")
+        return max(known.count("u/"), known.count("d/"))
 
     async def check(self, scope: SourceScope) -> Sequence[Check]:
         """One line for the sign-in and one for each list."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, func, literal, or_, select
 from sqlalchemy.dialects.sqlite import insert
 
 from towpath.clock import Clock
@@ -14,6 +15,8 @@ from towpath.clock import Clock
 from .tables import known
 
 CHUNK = 500
+TURN = "towpath: turn"
+"""The key under which the number of the last turn stands; sources do not see it."""
 
 
 class Fact(Struct, frozen=True, gc=False):
@@ -45,11 +48,25 @@ class KnownFacts:
                 found.update({row.key: row.value for row in rows})
         return found
 
-    def keep(self, changes: Mapping[str, Fact | None]) -> None:
-        """Write what a turn changed, in one transaction; None forgets a key."""
-        if changes:
+    def keep(self, changes: Mapping[str, Fact | None], turn: int = 0) -> None:
+        """Write what a turn changed, and its number, in one transaction; None forgets a key."""
+        if changes or turn:
+            counted = {TURN: Fact(b"%d" % turn)} if turn else {}
             with self._engine.begin() as connection:
-                self._write(connection, changes)
+                self._write(connection, {**changes, **counted})
+
+    def turns(self) -> int:
+        """The number of the last turn that was kept."""
+        return int(self.read((TURN,)).get(TURN, b"0"))
+
+    def recover(self, changes: Mapping[str, Fact | None], turn: int) -> None:
+        """Keep a turn's changes unless they are kept already."""
+        if turn > self.turns():
+            self.keep(changes, turn)
+
+    def view(self) -> View:
+        """What is kept, read anew each time."""
+        return View(self)
 
     def _write(self, connection: Connection, changes: Mapping[str, Fact | None]) -> None:
         gone = [{"k": key} for key, fact in changes.items() if fact is None]
@@ -74,13 +91,15 @@ class KnownFacts:
             after = page[-1]
 
     def _page(self, prefix: str, after: str) -> Sequence[str]:
-        query = select(known.c.key).where(*self._live(), *_beginning(prefix), known.c.key > after)
+        mine = (*self._live(), *_beginning(prefix), known.c.key > after, known.c.key != TURN)
+        query = select(known.c.key).where(*mine)
         with self._engine.connect() as connection:
             return list(connection.scalars(query.order_by(known.c.key).limit(10 * CHUNK)))
 
     def count(self, prefix: str = "") -> int:
         """How many keys begin so."""
-        query = select(func.count()).select_from(known).where(*self._live(), *_beginning(prefix))
+        mine = (*self._live(), *_beginning(prefix), known.c.key != TURN)
+        query = select(func.count()).select_from(known).where(*mine)
         with self._engine.connect() as connection:
             return connection.scalar(query) or 0
 
@@ -91,6 +110,30 @@ class KnownFacts:
     def _live(self) -> tuple[ColumnElement[bool], ...]:
         over = or_(known.c.expires_at.is_(None), known.c.expires_at > self._clock.now())
         return known.c.source == self._source, over
+
+
+class View:
+    """Implements `source.Known` for asking and listening: every look goes to the disk, nothing is changed."""
+
+    def __init__(self, facts: KnownFacts) -> None:
+        self.keys = facts.keys
+        self.count = facts.count
+        self._facts = facts
+
+    def load(self, keys: Collection[str]) -> None:
+        """Nothing is read ahead: it may change meanwhile."""
+
+    def find(self, key: str) -> bytes | None:
+        """The value as it is kept now."""
+        return self._facts.read((key,)).get(key)
+
+    def keep(self, key: str, value: bytes, ttl_s: float | None = None) -> None:
+        """Raise: only a turn changes what is known."""
+        raise TypeError("what is known changes in `heard` alone")
+
+    def drop(self, key: str) -> None:
+        """Raise: only a turn changes what is known."""
+        raise TypeError("what is known changes in `heard` alone")
 
 
 class Turn:
@@ -142,7 +185,9 @@ def forget_naming(engine: Engine, texts: Collection[str]) -> int:
     gone = 0
     with engine.begin() as connection:
         for text in texts:
-            held: Any = or_(func.instr(known.c.value, text.encode()) > 0, func.instr(known.c.key, text) > 0)
+            part = func.instr(literal("/") + known.c.key + "/", f"/{text}/") > 0
+            told = (msgspec.msgpack.encode(text), msgspec.json.encode(text))
+            held: Any = or_(part, *(func.instr(known.c.value, one) > 0 for one in told))
             gone += connection.execute(delete(known).where(held)).rowcount
     return gone
 

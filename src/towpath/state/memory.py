@@ -19,6 +19,8 @@ LARGEST = 50_000
 LARGEST_LASTING = 200_000
 LASTING_S = 2 * 24 * 3600.0
 MOST_PENDING = 100_000
+OWN = "towpath: "
+"""Begins the keys of the program's own, which name nobody: no erase takes them."""
 
 log = structlog.get_logger("towpath.state")
 
@@ -99,9 +101,9 @@ class DurableMemory:
     def clear(self) -> None:
         """Forget everything, what is still to be written too."""
         with self._lock:
-            self._passing.clear()
-            self._lasting.clear()
-            self._changes.clear()
+            for room in (self._passing, self._lasting, self._changes):
+                for key in [key for key in room if not key.startswith(OWN)]:
+                    del room[key]
             self._anew = False
 
     def changes(self) -> Changes:
@@ -176,7 +178,7 @@ class Memories:
         """
         with self._writing:
             with self._engine.begin() as connection:
-                connection.execute(delete(memory))
+                connection.execute(delete(memory).where(~memory.c.key.startswith(OWN, autoescape=True)))
             for opened in list(self._open.values()):
                 opened.clear()
             self._empty_log()
