@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -150,8 +150,3 @@ def untrusted(message: Message) -> Skipped | None:
     if message.type == "alias" and message.previous_id != message.anonymous_id:
         return Skipped("untrusted", "a client source can alias only its own anonymousId")
     return None
-
-
-def destinations_of(connections: Collection[Connection]) -> Mapping[str, Destination[Any]]:
-    """Each destination by its configured name."""
-    return {connection.destination_name: connection.destination for connection in connections}

@@ -183,9 +183,9 @@ class DeleteGuard:
             self._window.add()
             self.keep()
 
-    async def decide(self, *, discard: bool) -> None:
-        """Let every deletion go that was accepted until now, or none of them; and count anew from here."""
-        self._kept = decide(self._memory, self._log.last(), discard=discard)
+    async def decide(self, upto: int, *, discard: bool) -> None:
+        """Let every deletion go up to a position, or none of them; and count anew from here."""
+        self._kept = decide(self._memory, upto, discard=discard)
         self._window.clear()
         self._flying.clear()
         await self._pauses.lift(DELETES)

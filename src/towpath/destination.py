@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from .http import Http, Stopping, Undelivered
 from .outcome import Delivered, Outcome, Rejected, Retry, Skipped
@@ -24,6 +26,26 @@ class Settings(BaseModel):
 
 
 S = TypeVar("S", bound=Settings)
+
+
+def _safe(url: str) -> str:
+    """Personal data and credentials never travel in the clear (C113)."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        local = host == "localhost" or ((host[:1].isdigit() or ":" in host) and ip_address(host).is_loopback)
+    except ValueError:
+        host, local = "", False
+    plain = (
+        not (parts.query or parts.fragment or parts.username or any(map(str.isspace, url))) if host else False
+    )
+    if url and not (plain and (parts.scheme == "https" or (parts.scheme == "http" and local))):
+        raise ValueError("must be an https address; http only leads to a simulator on this machine")
+    return url.rstrip("/")
+
+
+VendorUrl: TypeAlias = Annotated[str, AfterValidator(_safe)]
+"""The address of a vendor's API in settings: https, or http to this machine; empty where that is allowed."""
 
 
 class Limits(Struct, frozen=True):

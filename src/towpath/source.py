@@ -155,6 +155,9 @@ class Source(ABC, Generic[S]):
         """Requests per minute by bucket, for what asks."""
         return {}
 
+    def undelivered(self, message: Message, known: Known) -> None:
+        """Hear that one of its messages became a dead letter: a source that compares tells it again."""
+
     def persons(self, known: Known) -> int:
         """How many people it knows, for the delete guard; 0 where it does not keep them."""
         return 0

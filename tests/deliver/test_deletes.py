@@ -77,7 +77,7 @@ async def test_confirmed_all_that_wait_go_and_later_ones_count_anew(stage: MakeS
     await delete(s, *people(1, 9))
     await s.send("after", person="p9")
     await s.pass_s(30)
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert sorted(deleted(s)) == people(1, 9)
     order = s.vendor.order()
@@ -97,7 +97,7 @@ async def test_discarded_all_that_wait_are_skipped_and_what_follows_goes(stage: 
     await delete(s, *people(1, 9))
     await s.send("after", person="p9")
     await s.pass_s(30)
-    await s.loop.deletes.decide(discard=True)
+    await s.loop.deletes.decide(s.store.last(), discard=True)
     await s.drained()
     assert deleted(s) == people(1, 3)
     assert s.vendor.attempts("after")
@@ -107,7 +107,7 @@ async def test_discarded_all_that_wait_are_skipped_and_what_follows_goes(stage: 
     assert deleted(s)[3:] == people(10, 12)
     await s.crash()
     await s.start()
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert set(deleted(s)) == {*people(1, 3), *people(10, 14)}
     await s.stop()
@@ -126,8 +126,8 @@ async def test_what_was_discarded_stays_so_after_a_later_yes(stage: MakeStage) -
     await delete(s, *people(6, 9))
     await s.start()
     await s.pass_s(5)
-    await s.loop.deletes.decide(discard=True)
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=True)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert deleted(s) == people(1, 3)
     await s.stop()
@@ -202,7 +202,7 @@ async def test_count_and_pause_outlive_the_process(stage: MakeStage, graceful: b
     await delete(s, "p5")
     await s.pass_s(2 * HOUR_S)
     assert deleted(s) == people(1, 3)
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await (s.stop() if graceful else s.crash())
     await s.start()
     await s.drained()
@@ -289,7 +289,7 @@ async def test_a_loop_that_never_began_forgets_nothing(stage: MakeStage) -> None
     await delete(s, "p3", "p4")
     await s.pass_s(30)
     assert deleted(s) == people(1, 3)
-    await s.make_loop().deletes.decide(discard=False)
+    await s.make_loop().deletes.decide(s.store.last(), discard=False)
     await s.crash()
     await s.start()
     await s.drained()
@@ -333,7 +333,7 @@ async def test_the_limit_holds_also_within_a_batch_and_among_calls_at_once(
     await s.pass_s(60)
     assert len(deleted(s)) == 3
     assert s.vendor.attempts("other")
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert sorted(deleted(s)) == people(1, 9)
     await s.stop()
@@ -350,7 +350,7 @@ async def test_many_that_wait_do_not_fill_the_memory(stage: MakeStage) -> None:
     await s.pass_s(60)
     assert len(s.vendor.order()) == 23
     assert (await s.balance()).waiting == 97
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert sorted(deleted(s)) == sorted(people(1, 100))
     await s.stop()
@@ -412,7 +412,7 @@ async def test_a_deletion_is_never_merged_with_anything(stage: MakeStage) -> Non
     await s.start()
     await s.pass_s(30)
     assert s.vendor.order() == ["before"]
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert s.vendor.calls == [["before"], ["d-ann"], ["after"]]
     await s.stop()
@@ -441,7 +441,7 @@ async def test_one_who_waits_is_erased(stage: MakeStage) -> None:
     await s.pass_s(30)
     erased = await s.store.erase(frozenset({"p4"}))
     s.loop.forget(frozenset({"p4"}), erased)
-    await s.loop.deletes.decide(discard=False)
+    await s.loop.deletes.decide(s.store.last(), discard=False)
     await s.drained()
     assert deleted(s) == ["p1", "p2", "p3", "p5"]
     assert (await s.balance()).erased == 1

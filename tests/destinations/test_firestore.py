@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -19,7 +20,12 @@ SETTINGS = {"project": "demo-p", "collection": "users", "emulator": True}
 
 def unsubscribed(user_id: str | None = "u1", event: Any = "Unsubscribed") -> Message:
     return Message(
-        type="track", message_id="m1", user_id=user_id, event=event, timestamp="2026-01-02T03:04:05.678Z"
+        type="track",
+        message_id="m1",
+        user_id=user_id,
+        event=event,
+        timestamp="2026-01-02T03:04:05.678Z",
+        trust="server",
     )
 
 
@@ -69,10 +75,17 @@ def test_the_values_of_a_rule_are_typed() -> None:
 def test_what_writes_nothing_or_names_no_document_is_skipped() -> None:
     for message in (unsubscribed(event="Subscribed"), Message(type="identify", user_id="u1")):
         assert isinstance(prepared(message), Skipped)
-    for user_id in (None, "a/b", "ada@example.com"):
+    for user_id in (None, "a/b", "ada@example.com", ".", "..", "__x__"):
         found = prepared(unsubscribed(user_id))
         assert isinstance(found, Skipped)
         assert found.reason == "no_document"
+
+
+@pytest.mark.spec("D13", "F058")
+def test_a_client_source_writes_nothing() -> None:
+    found = prepared(msgspec.structs.replace(unsubscribed(), trust="client"))
+    assert isinstance(found, Skipped)
+    assert found.reason == "untrusted"
 
 
 @pytest.mark.spec("F020", "F058")
@@ -92,6 +105,9 @@ async def test_a_document_that_is_gone_stays_gone() -> None:
         {"collection": "a/b"},
         {"writes": []},
         {"writes": [{"event": "X", "set": {"a..b": 1}}]},
+        {"writes": [{"event": "X", "set": {"a.b": 1, "a": 2}}]},
+        {"writes": [{"event": "X", "set": {"a": 1}}, {"event": "X", "set": {"b": 2}}]},
+        {"firestore_url": "http://firestore.example.com"},
         {"service_account": "{}"},
     ],
 )

@@ -420,7 +420,7 @@ def test_reconciling_runs_by_itself_and_the_backfill_does_not() -> None:
     named = {poll.name: poll.every_s for poll in polls(World(reconcile="2h", reconcile_users="5m").project)}
     assert named == {BACKFILL: None, RECONCILE: 7200, USERS: 300}
     given = [set(poll.options) for poll in polls(World().project)]
-    assert given == [{"only"}, {"only", "empty"}, {"empty"}]
+    assert given == [{"only", "full"}, {"only", "empty"}, {"empty"}]
     assert [poll.every_s for poll in polls(World(reconcile=0, reconcile_users=0).project)] == [None] * 3
     assert [poll.name for poll in polls(World(auth=False).project)] == [BACKFILL, RECONCILE]
 

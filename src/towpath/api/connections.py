@@ -13,6 +13,7 @@ from ..errors import TowpathError
 from ..inspection import deletions_held
 from ..log import Pause
 from ..pauses import DELETES
+from . import asking
 from .answering import Missing, Named
 
 
@@ -52,10 +53,11 @@ class Connections:
         """Show why deletions of people wait on a connection, and how many at least."""
         row = await self._guarded(request)
         running = self._app.connections.get(row.connection)
-        return {**views.pause(row), "waiting": None if running is None else deletions_held(running.loop)}
+        waiting = None if running is None else deletions_held(running.loop)
+        return {**views.pause(row), "waiting": waiting, "upto": self._app.store.last()}
 
     async def confirm_deletes(self, request: Request) -> Any:
-        """Let the deletions go that the delete guard holds: all that were accepted until now."""
+        """Let the deletions go that the delete guard holds: all up to `upto`, by default until now."""
         return {"confirmed": await self._decide(request, discard=False)}
 
     async def discard_deletes(self, request: Request) -> Any:
@@ -65,10 +67,15 @@ class Connections:
     async def _decide(self, request: Request, *, discard: bool) -> str:
         name = (await self._guarded(request)).connection
         running = self._app.connections.get(name)
+        # What was shown is decided about, not what came since.
+        last = self._app.store.last()
+        given = (await asking.body(request)).get("upto", last)
+        if not isinstance(given, int) or not 0 <= given <= last:
+            raise TowpathError("upto must be a position that GET …/deletes gave", code="E5207")
         if running is not None:
-            await running.loop.deletes.decide(discard=discard)
+            await running.loop.deletes.decide(given, discard=discard)
         else:
-            decide(self._app.state.memory(name), self._app.store.last(), discard=discard)
+            decide(self._app.state.memory(name), given, discard=discard)
             await self._app.store.resume(name, DELETES)
         return name
 

@@ -24,8 +24,10 @@ from ..identity import Identity
 from ..ingest import Ingest, IngestLimits
 from ..jobs.runner import Jobs
 from ..jobs.words import without_addresses
+from ..lanes import Item
 from ..log import LogFull
 from ..log.sqlite import SqliteStore
+from ..outcome import Outcome, Rejected
 from ..redaction import redact, setting_secrets
 from ..retry import RetryPolicy
 from ..secrets import Secrets
@@ -300,9 +302,14 @@ class App:
             policy=RetryPolicy(schedule_s=destination.retry.schedule_s),
             owner=f"pid-{os.getpid()}",
             suppressed=self.people.suppressed,
-            observe=self.bus.observe,
+            observe=self._observe,
             persons=lambda: self.sources.persons(entry.sources),
         )
+
+    def _observe(self, connection: str, item: Item, outcome: Outcome) -> None:
+        self.bus.observe(connection, item, outcome)
+        if isinstance(outcome, Rejected):
+            self.sources.undelivered(item.record.source, item.message)
 
     def scope(
         self,

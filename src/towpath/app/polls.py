@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
 from ..destination import Settings
 from ..errors import TowpathError
@@ -18,6 +18,7 @@ from ..jobs import GiveUp, Job, Run, Snooze
 from ..outcome import Retry
 from ..source import Heard, Known, Page, Poll, Polled, Source, SourceScope, Unfit
 
+Text: TypeAlias = Annotated[str, BeforeValidator(str)]  # `full=true` arrives as true
 SHORTEST_WAIT_S = 5.0
 RAW_BYTES = 64 * 1024
 
@@ -106,20 +107,23 @@ def _note(run: Run[PollSettings], page: Page, fed: Fed) -> None:
     ignored = sum(fed.ignored.values())
     run.count(read=len(page.items), written=fed.messages, skipped=ignored, failed=fed.unfit)
     if fed.unfit:
-        run.log(f"{fed.unfit} cannot be taken in; see  towpath dlq list", "warning")
+        where = (
+            "; nothing is kept of a dry run" if run.settings.dry_run else "; see  towpath dlq list --refused"
+        )
+        run.log(f"{fed.unfit} cannot be taken in{where}", "warning")
 
 
 def _ending(error: Undelivered) -> Exception:
-    """What a job does after a request that failed: go on later, or give up with the vendor's words."""
+    """What a job does after a request that failed: go on when it may, try again, or give up."""
     outcome = error.outcome
     reason = getattr(outcome, "reason", "")
-    if isinstance(outcome, Retry):
-        return Snooze(max(outcome.after_s or 0.0, SHORTEST_WAIT_S), reason)
-    return GiveUp(reason)
+    if not isinstance(outcome, Retry):
+        return GiveUp(reason)
+    return Snooze(max(outcome.after_s, SHORTEST_WAIT_S), reason) if outcome.after_s else error
 
 
 def _settings(poll: Poll) -> type[PollSettings]:
     fields: dict[str, Any] = {
-        name: (str, Field(default="", description=about)) for name, about in poll.options.items()
+        name: (Text, Field(default="", description=about)) for name, about in poll.options.items()
     }
     return create_model("PollSettings", __base__=PollSettings, **fields)

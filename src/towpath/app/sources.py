@@ -22,8 +22,9 @@ from ..ingest.inbound import Door, Webhooks
 from ..jobs import Schedule
 from ..jobs.runner import Jobs
 from ..log import Log
+from ..message import Message
 from ..redaction import setting_secrets
-from ..source import Inbound, Listening, Page, Polled, Source, SourceScope
+from ..source import Heard, Inbound, Known, Listening, Page, Polled, Source, SourceScope
 from ..state import State
 from .polls import PollJob, take
 
@@ -56,6 +57,7 @@ class Sources:
         self._transport = transport
         self._jobs = jobs
         self._listening = False
+        self._telling: set[asyncio.Task[None]] = set()
         self._feeds: dict[str, Feed] = {}  # one for each name as long as we live: it keeps the turns apart
 
     async def apply(self, config: Config) -> None:
@@ -103,6 +105,14 @@ class Sources:
         station = self.stations.get(name)
         found = [] if station is None else await station.source.check(self._scope(station, {}))
         return list(found) or [Check(f"{name} is configured", ok=True)]
+
+    def undelivered(self, name: str, message: Message) -> None:
+        """Tell a source that one of its messages became a dead letter."""
+        station = self.stations.get(name)
+        if station is not None and type(station.source).undelivered is not Source.undelivered:
+            task = asyncio.create_task(_tell(station, message))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
 
     def persons(self, names: Iterable[str]) -> int:
         """How many people these sources know together."""
@@ -205,6 +215,18 @@ class Sources:
         finally:
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
+
+
+async def _tell(station: Station, message: Message) -> None:
+    def make(known: Known) -> Iterable[Heard]:
+        station.source.undelivered(message, known)
+        return ()
+
+    try:
+        await station.feed.take(make)
+    except Exception as error:  # `firebase backfill --full` and its like are for what this misses
+        why = repr(error)[:200]
+        log.warning("a source did not hear of a dead letter", source=station.entry.name, error=why)
 
 
 def _pages(source: Source[Any], scope: SourceScope) -> AsyncIterator[Page] | None:

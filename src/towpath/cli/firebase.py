@@ -35,6 +35,9 @@ def backfill(
     config: ConfigOption = DEFAULT_CONFIG,
     source: SourceOption = None,
     only: OnlyOption = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Tell everybody whole again: for a new destination, or a repair.")
+    ] = False,
     dry_run: DryOption = False,
     resume: ResumeOption = False,
     no_follow: LeaveOption = False,
@@ -44,8 +47,8 @@ def backfill(
 
     Example:  towpath firebase backfill --dry-run
     """
-    _start("backfill", config, source, resume=resume, follow=not no_follow, as_json=json,
-           given=_given(only, dry_run=dry_run))  # fmt: skip
+    given = _given(only, dry_run=dry_run) | ({"full": True} if full else {})
+    _start("backfill", config, source, resume=resume, follow=not no_follow, as_json=json, given=given)
 
 
 @firebase.command("reconcile")

@@ -110,7 +110,7 @@ def _decide(client: Client, name: str, what: str, question: str, *, yes: bool) -
         waiting = "" if held["waiting"] is None else f"; {held['waiting']:,} or more wait"
         typer.echo(f"since {held['since']}: {held['reason']}{waiting}", err=True)
     confirm(question, yes=yes)
-    return client.post(path("connections", name, what))
+    return client.post(path("connections", name, what), {"upto": held["upto"]})
 
 
 @connections.command("drop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
@@ -22,6 +23,9 @@ PREFERENCES, UNSUBSCRIBED = "cio_subscription_preferences", "unsubscribed"
 SETTLED_S = 24 * 3600.0
 READ_BACKS = 3
 """Profiles of one call that are read back: the App API allows 10 requests a second to everybody together."""
+SILENT = "app api silent"
+SILENT_S = 60.0
+"""How long nothing is read back after the App API did not answer: what is written does not wait for it."""
 _encode = msgspec.json.Encoder().encode
 SKEW_S = 5.0  # how far the vendor's clock may be behind ours
 
@@ -203,18 +207,16 @@ class Conflicts:
         Of a call a few are asked about, those that set an identifier not seen before; none while the App
         API's allowance is used up. What cannot be read says nothing.
         """
-        asked, found = 0, []
-        for each in given:
-            told: tuple[str, ...] = ()
-            if asked < READ_BACKS and self._is_worth_asking(each):
-                asked += 1
-                told = await self._failures_of(each, since_s, each)
-            found.append(told)
-        return found
+        worth = [place for place, each in enumerate(given) if self._is_worth_asking(each)][:READ_BACKS]
+        asking = (self._failures_of(given[place], since_s, given[place]) for place in worth)
+        told = dict(zip(worth, await asyncio.gather(*asking), strict=True))
+        return [told.get(place, ()) for place in range(len(given))]
 
     def _is_worth_asking(self, given: Identification) -> bool:
         throttle = self._scope.http.throttles.get(self._app.bucket)
         if not given.renames or (throttle is not None and throttle.blocked_s > 0):
+            return False
+        if self._scope.memory.find(SILENT) is not None:
             return False
         return self._scope.memory.find(_settled_key(given)) is None
 
@@ -228,8 +230,11 @@ class Conflicts:
             reply = await self._app.customer_activities(
                 value, id_type=_ID_TYPES[kind], type="failed_attribute_change"
             )
-        except (Undelivered, Stopping):
+        except Stopping:
             return ()  # it is written: whatever becomes of the question, that stands
+        except Undelivered:
+            self._scope.memory.keep(SILENT, "1", SILENT_S)
+            return ()
         told = tuple(_failures(reply, since_s - SKEW_S))
         if not told:
             self._scope.memory.keep(_settled_key(given), "1", SETTLED_S)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings
+from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings, VendorUrl
 from towpath.http import Undelivered
 from towpath.message import Message
 from towpath.outcome import Delivered, Paused, Rejected, Skipped
@@ -89,22 +87,21 @@ class CustomerIoSettings(Settings):
         validation_alias=AliasChoices("device_token_event", "deviceTokenEventName"),
         description="Name of an event that brings a device token, beside Application Installed and Opened.",
     )
-    track_url: str = Field(default="", description="Another address of the Track API, such as a simulator's.")
-    app_url: str = Field(default="", description="Another address of the App API.")
-    pipelines_url: str = Field(default="", description="Another address of the Pipelines API, without /v1.")
-    base_url: str = Field(default="", description="One address for all three APIs, such as a simulator's.")
+    track_url: VendorUrl = Field(
+        default="", description="Another address of the Track API, such as a simulator's."
+    )
+    app_url: VendorUrl = Field(default="", description="Another address of the App API.")
+    pipelines_url: VendorUrl = Field(
+        default="", description="Another address of the Pipelines API, without /v1."
+    )
+    base_url: VendorUrl = Field(
+        default="", description="One address for all three APIs, such as a simulator's."
+    )
 
     @field_validator("region", mode="before")
     @classmethod
     def _in_any_case(cls, value: Any) -> Any:
         return value.strip().lower() if isinstance(value, str) else value
-
-    @field_validator("track_url", "app_url", "pipelines_url", "base_url")
-    @classmethod
-    def _is_safe(cls, value: str) -> str:
-        if value and not _is_safe_address(value):
-            raise ValueError("must be an https address; http only leads to a simulator on this machine")
-        return value.rstrip("/")
 
     @field_validator("site_id")
     @classmethod
@@ -167,6 +164,8 @@ class CustomerIo(Destination[CustomerIoSettings]):
         try:
             post = post_of(message, self._rules, reports.append)
             if isinstance(post, Post) and self._capability:
+                if post.identification is not None and post.identification.relationships:
+                    reports.append("cio_relationships left out: Pipelines takes them from group calls alone")
                 post = pipelines_post(post, message)
         except Unfit as error:
             return Rejected(str(error))
@@ -259,18 +258,6 @@ def _line(value: str, what: str) -> str:
     if not stripped or not stripped.isascii() or not stripped.isprintable():
         raise ValueError(f"must be {what}: one line of plain characters")
     return stripped
-
-
-def _is_safe_address(value: str) -> bool:
-    """Whether it is https, or http on this machine: personal data never travels in the clear (C113)."""
-    try:
-        parts = urlsplit(value)
-        host = parts.hostname or ""
-        local = host == "localhost" or ((host[:1].isdigit() or ":" in host) and ip_address(host).is_loopback)
-    except ValueError:
-        return False
-    plain = not (parts.query or parts.fragment or parts.username or any(letter.isspace() for letter in value))
-    return plain and bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and local))
 
 
 def _explained(error: Undelivered) -> Undelivered:

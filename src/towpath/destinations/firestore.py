@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr, field_validator
 
-from towpath.destination import Call, Check, Destination, Payload, Scope, Settings
+from towpath.destination import Call, Check, Destination, Payload, Scope, Settings, VendorUrl
 from towpath.http import Undelivered
 from towpath.message import Message, format_time
 from towpath.outcome import Paused, Rejected, Skipped
 from towpath.vendors.firebase import FIRESTORE_URL, SCOPES, FirestoreApi, patch_path
-from towpath.vendors.google import Credential, Owner, Tokens, read_service_account
+from towpath.vendors.google import credential, read_service_account
 
 BUCKET = "google"
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*").fullmatch
@@ -38,6 +38,8 @@ class Write(Settings):
                 raise ValueError(
                     f"{name!r} is no path of a field: letters, digits and _, parts joined by dots"
                 )
+            if inner := [other for other in fields if other.startswith(f"{name}.")]:
+                raise ValueError(f"{name!r} and {inner[0]!r} cannot be set both: one is inside the other")
         return fields
 
 
@@ -60,7 +62,7 @@ class FirestoreSettings(Settings):
     )
     rate: float = Field(default=6000, gt=0, description="Requests per minute.")
     emulator: bool = Field(default=False, description="Write to Firebase's emulator, without a key.")
-    firestore_url: str = Field(
+    firestore_url: VendorUrl = Field(
         default=FIRESTORE_URL,
         description="Where the documents are; an emulator's is `http://127.0.0.1:8080`.",
     )
@@ -71,6 +73,14 @@ class FirestoreSettings(Settings):
         if not _COLLECTION(path.strip("/")):
             raise ValueError("write the collection's path as `users` or `tenants/t1/members`, no wildcards")
         return path.strip("/")
+
+    @field_validator("writes")
+    @classmethod
+    def _one_for_each_event(cls, writes: tuple[Write, ...]) -> tuple[Write, ...]:
+        names = [write.event for write in writes]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{min(twice)!r} is there twice; put its fields together")
+        return writes
 
     @field_validator("service_account")
     @classmethod
@@ -89,7 +99,10 @@ class Firestore(Destination[FirestoreSettings]):
     def __init__(self, settings: FirestoreSettings) -> None:
         super().__init__(settings)
         self._writes = {write.event: write.set for write in settings.writes}
-        self._credential = _credential(settings)
+        key = settings.service_account
+        self._credential = credential(
+            None if key is None else key.get_secret_value(), SCOPES, emulator=settings.emulator
+        )
 
     def budgets(self) -> Mapping[str, float]:
         """One allowance for everything."""
@@ -99,6 +112,8 @@ class Firestore(Destination[FirestoreSettings]):
         """One patch of the person's document; skipped for every event that writes nothing."""
         event = message.event if message.type == "track" and isinstance(message.event, str) else None
         fields = None if event is None else self._writes.get(event)
+        if fields is not None and message.trust != "server":
+            return Skipped("untrusted", "a client source cannot write to the app's own documents")
         if fields is None:
             return Skipped("unsupported", f"{event or message.type!r} writes nothing here; see `writes`")
         if message.user_id is None or not _DOCUMENT_ID(message.user_id):
@@ -165,11 +180,3 @@ def _typed(value: Any, moment: str) -> dict[str, Any]:
             return {"timestampValue": moment}
         case _:
             return {"stringValue": value}
-
-
-def _credential(settings: FirestoreSettings) -> Credential | None:
-    if settings.emulator:
-        return Owner()
-    if settings.service_account is None:
-        return None
-    return Tokens(read_service_account(settings.service_account.get_secret_value()), SCOPES)

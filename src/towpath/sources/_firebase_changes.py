@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from ..message import Message
 from ..source import Heard, Known
 from ._firebase_document_changes import DocumentChanges, Version
 from ._firebase_documents import Documents
@@ -37,6 +38,18 @@ class Changes:
                 yield from self._users.heard(one, memory)
             else:
                 yield one
+
+    def undelivered(self, message: Message, known: Known) -> None:
+        """Have what a message told told whole again, once it changes: somewhere it became a dead letter."""
+        source = message.context.get("source")
+        place = source.get("firebase") if isinstance(source, dict) else None
+        if not isinstance(place, dict):
+            return
+        memory = Memory(known, self._tombstone_s)
+        if "document" in place:
+            memory.owe(document_key(str(place.get("database")), str(place["document"])))
+        elif "user" in place:
+            memory.owe(user_key(str(place.get("tenant", "")), str(place["user"])))
 
     def _read(self, change: Change | Heard) -> Version | Moment | Heard:
         if isinstance(change, DocumentChange):

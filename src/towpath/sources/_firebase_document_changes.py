@@ -14,7 +14,7 @@ from ._firebase_kinds import DocumentChange
 from ._firebase_known import NEVER, Memory, Taken, document_key, hashes, keys_of_document, user_key
 from ._firebase_messages import Letters
 from ._firebase_settings import FirebaseSettings
-from ._firebase_values import NS, Unreadable, instant
+from ._firebase_values import NS, Unreadable, version_time
 
 
 class Version(Struct, frozen=True, gc=False):
@@ -53,7 +53,7 @@ class DocumentChanges:
             return Ignored("collection")
         key = document_key(change.database, change.path)
         try:
-            time = instant(change.update_time)
+            time = version_time(change.update_time)
         except Unreadable as error:
             return self._letters.unfit(change, "update_time", f"its update time is {error}")
         if change.fields is None:
@@ -73,6 +73,8 @@ class DocumentChanges:
 
     def heard(self, version: Version, memory: Memory) -> Iterator[Heard]:
         """One version as messages."""
+        if version.change.full:
+            memory.owe(version.key)
         taken, ended = memory.taken(version.key), memory.ended(version.key)
         if _is_stale(version, taken, ended):
             yield Ignored("stale")
@@ -122,18 +124,20 @@ class DocumentChanges:
         if before is not None and before.user_id != now.user_id:
             yield from self._renamed(version, profile, before, memory)
             return
-        if before is None or first:
-            traits = self._in_full(version, profile, memory)
-        else:
-            traits = _changed(profile, before, now.hashes)
+        traits: dict[str, Any] = {}
         if before is not None:
-            traits |= self._removed(version, profile, before, memory)
+            traits = _changed(profile, before, now.hashes) | self._removed(version, profile, before, memory)
+        owed = before is not None and before.owed
+        if before is None or first or (owed and (traits or version.change.full)):
+            traits = self._in_full(version, profile, memory) | traits
         if traits or before is None or first:
             yield self._letters.identify(
                 version.change, now.user_id, traits, again=now.again, **_about(profile)
             )
-        else:
-            yield Ignored("unchanged")
+            return
+        if owed:  # it is a dead letter already, and unchanged it would be one again
+            memory.take(version.key, msgspec.structs.replace(now, owed=True))
+        yield Ignored("unchanged")
 
     def _take(self, version: Version, now: Taken, taken: Taken | None, memory: Memory) -> None:
         memory.take(version.key, now)
@@ -208,6 +212,8 @@ class DocumentChanges:
             yield self._letters.identify(change, before.user_id, traits, **_about(profile))
         else:
             traits = self._in_full(version, profile, memory)
+            if profile.attributes.get("id") == version.change.document_id:  # perhaps the same person
+                traits |= self._removed(version, profile, before, memory)
             about = {**_about(profile), "identifier_changed": True}
             yield self._letters.identify(change, now, traits, **about)
             if self._identifier_changes == "merge":
@@ -259,6 +265,6 @@ def _about(profile: Profile) -> dict[str, Any]:
 
 def _instant(text: str) -> int:
     try:
-        return instant(text) if text else 0
+        return version_time(text) if text else 0
     except Unreadable:
         return 0

@@ -17,7 +17,6 @@ from ._firebase_kinds import Change, DocumentChange, Fields, UserChange
 from ._firebase_settings import DEFAULT_DATABASE
 from ._firebase_values import Unreadable, document, wire
 
-STRUCTURED: Final = "application/cloudevents"
 BATCH: Final = "application/cloudevents-batch"
 RAW_STARTS: Final = (b"\n", b"\x12", b"\x1a")
 """How DocumentEventData begins: the tags of its three fields. None of them is a letter of base64."""

@@ -17,7 +17,8 @@ class DocumentChange(Struct, frozen=True, gc=False):
     `path` is relative: `users/u1`. `update_time` is RFC 3339 as Firestore gave it: the version's own; of a
     deletion (`fields` None) a moment at which the document is known to be gone or to have been as in `old`:
     the update time of its last version (events), or when the listing that lacks it was asked for (polls).
-    `at` is the event's own time, for tombstones only. `epoch` marks what an import lists.
+    `at` is the event's own time, for tombstones only. `epoch` marks what an import lists,
+    `full` what is to be told whole again, also where it did not change.
     """
 
     database: str
@@ -29,6 +30,7 @@ class DocumentChange(Struct, frozen=True, gc=False):
     event_id: str = ""
     epoch: bool = False
     at: str = ""
+    full: bool = False
 
     @property
     def document_id(self) -> str:
@@ -51,6 +53,7 @@ class UserChange(Struct, frozen=True, gc=False):
     tenant: str = ""
     epoch: bool = False
     old: Mapping[str, Any] | None = None
+    full: bool = False
 
 
 Change: TypeAlias = DocumentChange | UserChange

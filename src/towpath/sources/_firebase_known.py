@@ -36,7 +36,8 @@ class Taken(Struct, frozen=True, array_like=True, gc=False):
     created: int = 0
     anonymous: bool = False
     by_uid: bool = False
-    again: int = 0
+    again: int = 0  # how often this version is to be told anew
+    owed: bool = False  # it did not arrive somewhere: the next version is told whole
 
 
 class Gone(Struct, frozen=True, array_like=True, gc=False):
@@ -195,6 +196,12 @@ class Memory:
         if any(name in taken.hashes for name in names):
             left = {name: digest for name, digest in taken.hashes.items() if name not in names}
             self.take(key, msgspec.structs.replace(taken, hashes=left, again=taken.again + 1))
+
+    def owe(self, key: str) -> None:
+        """Have a document or user told whole when it is next told: what it was did not arrive somewhere."""
+        taken = self.taken(key)
+        if taken is not None:
+            self.take(key, msgspec.structs.replace(taken, again=taken.again + 1, owed=True))
 
     def told(self, key: str, time: int) -> bool:
         """Whether this version was found unfit before; from now on it was."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..errors import TowpathError
 from ..http import Undelivered
@@ -19,8 +20,10 @@ BACKFILL = "backfill"
 RECONCILE = "reconcile"
 USERS = "users"
 ONLY = {"only": "One list alone: `auth`, `auth/TENANT`, or a collection's path as it is configured."}
+FULL = {"full": "`true` tells everybody whole again, also where nothing changed: for a new destination."}
 EMPTY = {"empty": "`delete` believes a list that came back empty, and deletes who was in it."}
 BAD_REQUEST = 400
+YES = ("true", "yes", "1")
 
 
 def polls(project: Project) -> Sequence[Poll]:
@@ -40,7 +43,7 @@ def polls(project: Project) -> Sequence[Poll]:
         Poll(
             BACKFILL,
             "Import every user and document there is; whatever changes meanwhile wins.",
-            options=ONLY,
+            options=ONLY | FULL,
         ),
         Poll(RECONCILE, about, every_s, ONLY | EMPTY),
         *((users,) if settings.auth else ()),
@@ -129,7 +132,13 @@ class Walk:
             seen.add(found.keys)
             listed = self.place.listed + len(found.keys)
             end = None if found.after else ""
-            yield self._page(found.items, after=found.after, listed=listed, swept=end)
+            yield self._page(self._told(found.items), after=found.after, listed=listed, swept=end)
+
+    def _told(self, items: Sequence[Any]) -> Sequence[Any]:
+        """What was listed, to be told whole where that was asked for."""
+        if self.poll != BACKFILL or self.scope.options.get("full", "").lower() not in YES:
+            return items
+        return [item if isinstance(item, Unfit) else replace(item, full=True) for item in items]
 
     async def _next(self, listing: Listing) -> Listed:
         resumed, self._resumed = self._resumed, False

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..source import SourceScope
 from ..vendors.firebase import SCOPES, AuthApi, FirestoreApi
-from ..vendors.google import Credential, Owner, Tokens, read_service_account
+from ..vendors.google import Credential, credential
 from ._firebase_lists import DocumentList, Listing, UserList
 from ._firebase_settings import FirebaseSettings
 
@@ -19,7 +19,10 @@ class Project:
 
     def __init__(self, settings: FirebaseSettings) -> None:
         self.settings = settings
-        self.credential: Credential | None = _credential(settings)
+        key = settings.service_account
+        self.credential: Credential | None = credential(
+            None if key is None else key.get_secret_value(), SCOPES, emulator=settings.emulator
+        )
 
     def auth(self, scope: SourceScope) -> AuthApi:
         """The users' API."""
@@ -43,11 +46,3 @@ class Project:
         if self.credential is None:
             raise ValueError("a project without a service account cannot be asked")
         return self.credential
-
-
-def _credential(settings: FirebaseSettings) -> Credential | None:
-    if settings.emulator:
-        return Owner()
-    if settings.service_account is None:
-        return None
-    return Tokens(read_service_account(settings.service_account.get_secret_value()), SCOPES)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 
-from ..destination import Settings
+from ..destination import Settings, VendorUrl
 from ..message import Trust
 from ..source import SourceSettings
 from ..units import Duration
@@ -149,12 +149,12 @@ class FirebaseSettings(SourceSettings):
         default=500, ge=1, le=1000, description="How many users or documents are asked for at once."
     )
     rate: int = Field(default=600, ge=1, description="Requests per minute to Google, listing.")
-    auth_url: str = Field(
+    auth_url: VendorUrl = Field(
         default="https://identitytoolkit.googleapis.com",
         description="Where the users are listed; for an emulator `http://127.0.0.1:9099/"
         "identitytoolkit.googleapis.com`.",
     )
-    firestore_url: str = Field(
+    firestore_url: VendorUrl = Field(
         default="https://firestore.googleapis.com",
         description="Where the documents are; for an emulator `http://127.0.0.1:8080`.",
     )

@@ -15,7 +15,7 @@ from ._firebase_known import NEVER, Memory, Taken, hashes, keys_of_user, user_ke
 from ._firebase_messages import Letters
 from ._firebase_settings import FirebaseSettings
 from ._firebase_users import Account, account
-from ._firebase_values import Unreadable, instant
+from ._firebase_values import Unreadable, version_time
 
 
 class Moment(Struct, frozen=True, gc=False):
@@ -54,7 +54,7 @@ class UserChanges:
         if not self._auth:
             return Ignored("auth")
         try:
-            time = instant(change.at)
+            time = version_time(change.at)
         except Unreadable as error:
             return self._letters.unfit(change, "time", f"its time is {error}")
         read = None if change.user is None else account(change.user)
@@ -66,6 +66,8 @@ class UserChanges:
 
     def heard(self, moment: Moment, memory: Memory) -> Iterator[Heard]:
         """One moment as messages."""
+        if moment.change.full:
+            memory.owe(moment.key)
         taken, ended = memory.taken(moment.key), memory.ended(moment.key)
         if _is_stale(moment, taken, ended):
             yield Ignored("stale")
@@ -106,10 +108,12 @@ class UserChanges:
                 yield Ignored("unchanged")
                 return
             before = None
-        memory.take(moment.key, now)
+        told = self._told(moment, person, attributes, before, now)
+        owed = before is not None and before.owed and isinstance(told, Ignored)
+        memory.take(moment.key, msgspec.structs.replace(now, owed=owed))
         if person.life:
             memory.open(person.ids)
-        yield self._told(moment, person, attributes, before, now)
+        yield told
 
     def _now(
         self,
@@ -141,6 +145,8 @@ class UserChanges:
             was = uid if before is not None else None
             return self._said(moment, person.user_id, attributes, was)
         traits = _news(attributes, before, now, person)
+        if before.owed and (traits or moment.change.full):
+            traits = attributes | traits
         return self._said(moment, person.user_id, traits) if traits else Ignored("unchanged")
 
     def _said(

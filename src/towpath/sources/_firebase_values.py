@@ -12,6 +12,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DEEPEST: Final = 40
 """Nesting above Firestore's own limit of 20 levels."""
 NS: Final = 1_000_000_000
+LAST_NS: Final = (1 << 63) - 1
 MICROSECONDS: Final = len("2026-11-20T10:00:00.123456Z")
 """A time that is longer has nanoseconds, which datetime cuts off."""
 
@@ -47,11 +48,19 @@ def instant(text: Any) -> int:
     try:
         past = datetime.fromisoformat(text) - EPOCH
         whole = (past.days * 86_400 + past.seconds) * NS + past.microseconds * 1000
-        return (
-            whole if len(text) <= MICROSECONDS or text[-1] != "Z" else whole + int(text[26:-1].ljust(3, "0"))
-        )
+        if len(text) > MICROSECONDS and text[-1] == "Z":
+            whole += int(text[26:-1].ljust(3, "0"))
     except (TypeError, ValueError, OverflowError) as error:
         raise Unreadable("a time that is not RFC 3339") from error
+    return whole
+
+
+def version_time(text: Any) -> int:
+    """The same of a version of something: no such time is before 1970 or after 2262. Raises `Unreadable`."""
+    found = instant(text)
+    if not 0 <= found <= LAST_NS:
+        raise Unreadable("a time before 1970 or after 2262")
+    return found
 
 
 def rfc3339(seconds: int, nanos: int = 0) -> str:

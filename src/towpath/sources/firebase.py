@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from ..destination import Check
 from ..errors import Unauthorized
+from ..message import Message
 from ..source import Heard, Inbound, Incoming, Known, Listening, Page, Poll, SourceScope, State
 from . import _firebase_check, _firebase_polls, _firebase_watch
 from ._firebase_changes import Changes
@@ -70,6 +71,10 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
         """What was listed or listened to as messages."""
         _firebase_watch.keep(page.state, known)
         return self._changes.heard(page.items, known)
+
+    def undelivered(self, message: Message, known: Known) -> None:
+        """What it told is told whole again with the next change of its document or user."""
+        self._changes.undelivered(message, known)
 
     def listen(self, scope: SourceScope) -> AsyncIterator[Page] | None:
         """Changes of documents as they happen, where the settings ask for it."""

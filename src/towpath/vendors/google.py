@@ -188,6 +188,13 @@ def read_service_account(text: str) -> ServiceAccount:
     return account
 
 
+def credential(key: str | None, scopes: Sequence[str], *, emulator: bool = False) -> Credential | None:
+    """What proves who asks: an emulator's, or a key file's; None without either. Raises `ValueError`."""
+    if emulator:
+        return Owner()
+    return None if key is None else Tokens(read_service_account(key), scopes)
+
+
 def signed(claims: Mapping[str, Any], account: ServiceAccount) -> str:
     """Make a JWT of these claims (RS256)."""
     from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15

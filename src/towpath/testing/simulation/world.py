@@ -450,8 +450,9 @@ class World:
 
     async def decide_deletes(self, run: Run, *, discard: bool) -> None:
         """Somebody says yes to the deletions that wait on a connection, or no."""
-        run.book.deletions.decide(self.store.last(), discard=discard)
-        await run.loop.deletes.decide(discard=discard)
+        upto = self.store.last()
+        run.book.deletions.decide(upto, discard=discard)
+        await run.loop.deletes.decide(upto, discard=discard)
 
     def _mend_all(self) -> None:
         self.disk.appends_full = self.disk.settles_full = False
