@@ -452,6 +452,8 @@ class DeliveryLoop:
     async def _fly(self, parcels: list[Parcel]) -> None:
         started_s = self._clock.monotonic()
         self._flying.update(parcels)
+        for parcel in parcels:
+            parcel.shared = len(parcels) > 1
         outcomes = await self._courier.send(parcels)
         ms = round((self._clock.monotonic() - started_s) * 1000)
         for parcel, outcome in zip(parcels, outcomes, strict=True):
@@ -500,7 +502,7 @@ class DeliveryLoop:
             self._succeed(parcel, outcome)
 
     def _separate(self, parcel: Parcel) -> None:
-        """A merged call was refused: send its parts one by one before anything is rejected."""
+        """A call for several was refused: send them one by one before anything is rejected."""
         for item in parcel.items:
             item.solo = True
         self._proceed(self._land(parcel))
@@ -618,6 +620,10 @@ class DeliveryLoop:
         verdict = await self.pauses.confirm(parcel.payload.capability, outcome)
         if verdict is Verdict.REFUSED:
             self._proceed(self._land(parcel))
+        elif verdict is Verdict.ACCEPTED and parcel.shared:
+            self._separate(
+                parcel
+            )  # whose fault it was shows when each goes alone: no batch dies for one of it
         elif verdict is Verdict.ACCEPTED:
             self._conclude(parcel, Rejected(f"{outcome.reason} (the credential itself works)", outcome.code))
         else:

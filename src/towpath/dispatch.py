@@ -173,7 +173,7 @@ class Dispatch:
                 break
             if lane.flights and found.capability != load.parcels[-1].payload.capability:
                 break  # a refused credential would be judged apart for parts of one run
-            if not load.fits(found):
+            if not load.fits(found, solo=item.solo):
                 return bool(lane.flights)
             load.add(parcel := self._pack(lane, found))
             self._deletes.departs(parcel)
@@ -261,6 +261,7 @@ class Load:
         self.parcels: list[Parcel] = []
         self._batch = batch
         self._bytes_left = batch_bytes
+        self._alone = False
 
     @property
     def room(self) -> int:
@@ -269,16 +270,21 @@ class Load:
 
     @property
     def full(self) -> bool:
-        """Whether it takes no more."""
-        return len(self.parcels) >= self._batch
+        """Whether it takes no more: it has all it may, or one that travels alone."""
+        return self._alone or len(self.parcels) >= self._batch
 
-    def fits(self, payload: Payload) -> bool:
-        """Whether it has the bytes for one more; a first one always fits."""
-        return self._bytes_left is None or not self.parcels or _size_bytes(payload) <= self._bytes_left
+    def fits(self, payload: Payload, *, solo: bool = False) -> bool:
+        """Whether it has the bytes for one more, which is not to travel alone; a first one always fits."""
+        if not self.parcels:
+            return True
+        if solo or self._alone:
+            return False
+        return self._bytes_left is None or _size_bytes(payload) <= self._bytes_left
 
     def add(self, parcel: Parcel) -> None:
         """Take one more."""
         self.parcels.append(parcel)
+        self._alone = parcel.items[0].solo
         if self._bytes_left is not None:
             self._bytes_left -= _size_bytes(parcel.payload)
 

@@ -41,7 +41,7 @@ class Item:
         self.follower = False
         self.fresh = False  # it came just now, and is not of a backlog
         self.row = False  # whether the ledger holds a parked row of it
-        self.solo = False  # a merged call with it failed: it travels alone from now on
+        self.solo = False  # a call with others failed: it travels alone from now on
         self.exchange: Exchange | None = None
         # What the connection's transform made of the message; None while it has not run.
         self.made: Message | Skipped | Rejected | Retry | None = None
@@ -157,14 +157,18 @@ class Lane:
 
 
 class Parcel:
-    """What travels as one payload: one delivery, or several merged ones (D20), of one lane."""
+    """What travels as one payload: one delivery, or several merged ones (D20), of one lane.
 
-    __slots__ = ("exchange", "items", "lane", "payload")
+    `shared` says that it travelled in a call with others.
+    """
+
+    __slots__ = ("exchange", "items", "lane", "payload", "shared")
 
     def __init__(self, lane: Lane, items: list[Item], payload: Payload) -> None:
         self.lane = lane
         self.items = items
         self.payload = payload
+        self.shared = False
         self.exchange: Exchange | None = None
 
     @property

@@ -11,7 +11,7 @@ from towpath.destination import Call, Ended, Limits, Payload
 from towpath.http import Stopping
 from towpath.log import DeadFilter
 from towpath.message import Message
-from towpath.outcome import Delivered, Outcome, Rejected, Retry
+from towpath.outcome import Delivered, Outcome, Paused, Rejected, Retry
 from towpath.testing.loop import virtual
 
 from .conftest import MakeStage
@@ -52,6 +52,25 @@ async def test_an_ordered_batch_keeps_a_persons_run_together(stage: MakeStage) -
     await s.drained()
     assert [len(call) for call in s.vendor.calls] == [10, 10, 5]
     assert s.vendor.order() == [f"m{n}" for n in range(25)]
+    await s.stop()
+
+
+@pytest.mark.spec("D03", "P6")
+@virtual
+async def test_a_batch_refused_like_a_credential_that_works_dies_for_nobody_else(stage: MakeStage) -> None:
+    s = stage()
+    s.vendor.bounds = Limits(batch=10, in_flight=1, ordered_batch=True)
+    s.vendor.batch_answer = lambda _: Paused("403: firewall", 403)
+    s.vendor.answer = lambda m: Paused("403: firewall", 403) if m.message_id == "bad" else OK
+    await s.open()
+    await s.send("a1", "a2", "a3", person="a")
+    await s.send("bad", "b2", person="b")
+    await s.send("c1", person="c")
+    await s.start()
+    await s.drained()
+    assert [letter.record.message_id for letter in await s.store.dead(DeadFilter())] == ["bad"]
+    assert [name for name in s.vendor.order() if name in ("a1", "a2", "a3")][-3:] == ["a1", "a2", "a3"]
+    assert (await s.store.balance())[0].delivered == 5
     await s.stop()
 
 

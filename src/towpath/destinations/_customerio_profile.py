@@ -118,6 +118,9 @@ def attributes_of(given: dict[str, Any], what: str) -> dict[str, Any]:
     cleared = False
     for name, value in given.items():
         if len(name) > _NAMES_SURELY_FIT and (size := bytes_over(name, NAME_BYTES)):
+            if value in (None, ""):
+                cleared = True  # it cannot be there, so there is nothing to remove
+                continue
             raise Unfit(f"the name of the {what} {name[:60]!r}… has {size} bytes; {NAME_BYTES} are the limit")
         if type(value) is str:
             if len(value) > _VALUES_SURELY_FIT and (size := bytes_over(value, VALUE_BYTES)):
@@ -125,7 +128,8 @@ def attributes_of(given: dict[str, Any], what: str) -> dict[str, Any]:
         elif value is None:
             cleared = True
     if cleared:
-        return {name: "" if value is None else value for name, value in given.items() if name}
+        kept = ((name, value) for name, value in given.items() if name and not bytes_over(name, NAME_BYTES))
+        return {name: "" if value is None else value for name, value in kept}
     given.pop("", None)
     return given
 

@@ -73,6 +73,10 @@ class Person:
         found = (head.user_id, head.anonymous_id, head.previous_id)
         return any(identifier(value) in self.ids for value in found)
 
+    def stands_in(self, raw: bytes) -> bool:
+        """Whether an id is a JSON string in these bytes, or a part of a path in one: of what was refused."""
+        return any(re.search(rb'["/]%b["/]' % re.escape(spelling), raw) for spelling in self._spellings)
+
     def named_in(self, exchange: Exchange) -> bool:
         """Whether a request or its answer names the person: as a JSON string, or a long id as a word."""
         return any(self._named(text) is not None for text in (exchange.url, exchange.body, exchange.answer))
@@ -214,7 +218,7 @@ def search_copies(connection: apsw.Connection, codec: Codec, person: Person, las
     refused = [
         id_
         for id_, raw in connection.execute("SELECT id, raw FROM refused")
-        if person.perhaps(raw) and person.owns(raw)
+        if person.perhaps(raw) and (person.owns(raw) or person.stands_in(raw))
     ]
     return Copies(parked, dead, refused, exchanges)
 
