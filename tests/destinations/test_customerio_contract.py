@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from towpath.destination import Scope
 from towpath.destinations.customerio import CustomerIo
-from towpath.outcome import Outcome, Paused
+from towpath.outcome import Outcome, Paused, Retry
 from towpath.testing.destination import STATUSES, DestinationContract
 from towpath.testing.fakes import FakeTransport, Rule
 from towpath.testing.samples import SAMPLES
 
 from .customerio_world import KEYS, NOBODY, TAKES, WITH_APP
 
+MOVED = {302: Retry, 307: Retry}
 PAUSES = {300: Paused, 302: Paused, 307: Paused, 400: Paused, 405: Paused}
 
 
@@ -35,6 +36,7 @@ class InAKnownRegion(DestinationContract):
 
     destination = CustomerIo
     accepted = TAKES
+    statuses: ClassVar[Mapping[int, type[Outcome]]] = {**STATUSES, **MOVED}
 
     def scope(self, *rules: Rule) -> tuple[Scope, FakeTransport]:
         scope, network = super().scope(*rules)

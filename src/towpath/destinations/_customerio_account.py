@@ -8,7 +8,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from towpath.destination import Scope
+from towpath.destination import Memory, Scope
 from towpath.http import Http, Reply, Undelivered
 from towpath.outcome import Paused, Rejected
 from towpath.vendors.customerio import (
@@ -110,6 +110,10 @@ class Account:
         found = await self.region(scope.http)
         scope.memory.keep(self._memory_key, found, REMEMBERED_S)
         return self.apis(scope.http, found)
+
+    def forget(self, memory: Memory) -> None:
+        """Ask for the region again next time: the account was answered with a redirect."""
+        memory.drop(self._memory_key)
 
     async def region(self, http: Http) -> Region:
         """Ask for the account's region; no personal data is sent.

@@ -12,6 +12,7 @@ from towpath.http import Reply, Undelivered
 from towpath.outcome import Delivered, Rejected, Retry
 from towpath.vendors.customerio import PipelinesApi, TrackApi, batch_url
 
+from ._customerio_claims import Claims
 from ._customerio_conflicts import Conflicts
 from ._customerio_items import Post
 
@@ -26,6 +27,7 @@ class TrackCarrier:
         self._scope = scope
         self._track = track
         self._conflicts = conflicts
+        self._claims = Claims(scope.memory)
 
     def batches(self, post: Post) -> bool:
         """Whether it is made of v2 items that need no look-up first."""
@@ -42,18 +44,27 @@ class TrackCarrier:
             return await self._conflicts.join(post.bodies[0]["primary"], post.bodies[0]["secondary"])
         if self._conflicts is not None and post.identification is not None and self._is_looked_up(post):
             return await self._conflicts.write(post.identification)
-        for item in post.encoded:
+        sent, told = self._claims.guarded(post)
+        for item in sent.encoded:
             reply = await self._track.entity(item)
-        (reports,) = await self._failures([post], began_s)
-        return Delivered(reply.status, reports)
+        self._claims.keep(sent)
+        (reports,) = await self._failures([sent], began_s)
+        return Delivered(reply.status, told + reports)
 
     async def together(self, posts: Sequence[Post]) -> Sequence[Ended]:
         """Send several in one `/api/v2/batch`; an answer 207 names the items that were refused."""
         began_s = self._scope.clock.now()
-        reply = await self._track.batch(framed(posts))
-        refused = self._refused(posts, reply) if reply.status == 207 else {}
-        reports = await self._failures(posts, began_s)
-        return [refused.get(place) or Delivered(reply.status, reports[place]) for place in range(len(posts))]
+        guarded = [self._claims.guarded(post) for post in posts]
+        sent = [post for post, _ in guarded]
+        reply = await self._track.batch(framed(sent))
+        refused = self._refused(sent, reply) if reply.status == 207 else {}
+        reports = await self._failures(sent, began_s)
+        ended: list[Ended] = []
+        for place, (post, told) in enumerate(guarded):
+            if place not in refused:
+                self._claims.keep(post)
+            ended.append(refused.get(place) or Delivered(reply.status, told + reports[place]))
+        return ended
 
     def own(self, error: Undelivered, post: Post) -> Undelivered:
         """Return a failure of a batch with this post's items only."""

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings, VendorUrl
 from towpath.http import Undelivered
 from towpath.message import Message
-from towpath.outcome import Delivered, Paused, Rejected, Skipped
+from towpath.outcome import Delivered, Paused, Rejected, Retry, Skipped
 from towpath.vendors.customerio import anonymous_events_url, entity_url, pipelines_url
 
 from ._customerio_account import Account, Keys, Urls
@@ -26,6 +26,10 @@ from ._customerio_values import Unfit
 BATCH = 1000
 BATCH_BYTES = 500_000
 PER_MINUTE = 60
+MOVED = (
+    "answered with a redirect, as an account of another region is: it was not followed, and the region is "
+    "asked for again before the next attempt"
+)
 UNCONTESTED = "no other profile holds one of its identifiers"
 
 
@@ -191,7 +195,7 @@ class CustomerIo(Destination[CustomerIoSettings]):
         try:
             return await (await self._carrier(scope)).alone(payload.data)
         except Undelivered as error:
-            raise _explained(error) from error
+            raise self._explained(error, scope) from error
 
     async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
         """Send payloads in one request as far as they can be, each person's in their order.
@@ -205,8 +209,16 @@ class CustomerIo(Destination[CustomerIoSettings]):
             people = [_names(payload) for payload in payloads]
             ended = await Batch([payload.data for payload in payloads], people, carrier).run()
         except Undelivered as error:
-            raise _explained(error) from error
-        return [_explained(each) if isinstance(each, Undelivered) else each for each in ended]
+            raise self._explained(error, scope) from error
+        return [self._explained(each, scope) if isinstance(each, Undelivered) else each for each in ended]
+
+    def _explained(self, error: Undelivered, scope: Scope) -> Undelivered:
+        """Return the same failure explained; behind a redirect, with the region to be asked for again."""
+        exchange = error.exchange
+        if not isinstance(error.outcome, Rejected) or exchange is None or not 300 <= exchange.status < 400:
+            return _explained(error)
+        self._account.forget(scope.memory)
+        return Undelivered(Retry(MOVED, code=exchange.status), exchange)
 
     async def _carrier(self, scope: Scope) -> Carrier:
         apis = await self._account.opened(scope)
@@ -263,9 +275,6 @@ def _line(value: str, what: str) -> str:
 def _explained(error: Undelivered) -> Undelivered:
     """Return the same failure with what Customer.io says is wrong, or what people can do about it."""
     outcome, exchange = error.outcome, error.exchange
-    if isinstance(outcome, Rejected) and exchange is not None and 300 <= exchange.status < 400:
-        reason = f"{outcome.reason}: an account of another region is answered so; set region to auto"
-        return Undelivered(replace(outcome, reason=reason), exchange)
     if isinstance(outcome, Paused) and outcome.code == 401 and exchange is not None:
         return Undelivered(
             replace(outcome, reason=f"{outcome.reason} ({_whose_key(exchange.url)})"), exchange

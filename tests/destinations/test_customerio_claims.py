@@ -1,0 +1,63 @@
+"""Two users with one e-mail: the second is not handed the first one's profile (C122, D17)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from towpath.destinations._customerio_claims import APART
+from towpath.message import Message
+from towpath.outcome import Delivered
+
+from .customerio_world import identify
+from .test_customerio_conflicts import APP_KEY, Workspace
+
+
+def user(number: int, **traits: Any) -> Message:
+    given = {"email": "both@x.io", "plan": f"p{number}", **traits}
+    return identify(given, userId=f"u{number}", message_id=f"m-{number}")
+
+
+async def delivered(world: Workspace, messages: Sequence[Message], *, together: bool) -> list[Delivered]:
+    if together:
+        ended = list(await world.deliver_batch(*messages))
+    else:
+        ended = [await world.deliver(message) for message in messages]
+    found = [one for one in ended if isinstance(one, Delivered)]
+    assert len(found) == len(messages)
+    return found
+
+
+@pytest.mark.spec("C122", "D17")
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("settings", [{}, APP_KEY])
+async def test_the_second_one_leaves_the_first_ones_profile_alone(
+    together: bool, settings: dict[str, Any]
+) -> None:
+    world = Workspace(settings)
+    first, second = await delivered(world, [user(1), user(2)], together=together)
+    assert (first.reports, APART in second.reports) == ((), True)
+    one, two = world.simulator.person(id="u1") or {}, world.simulator.person(id="u2") or {}
+    assert (one["email"], one["plan"]) == ("both@x.io", "p1")
+    assert ("email" in two, two["plan"]) == (False, "p2")
+
+
+@pytest.mark.spec("C122", "D17")
+async def test_a_lead_known_by_email_alone_is_still_joined_by_who_signs_up() -> None:
+    world = Workspace()
+    lead = identify(
+        {"email": "lead@x.io", "campaign": "spring"}, userId=None, anonymousId="a", message_id="l"
+    )
+    joins = identify({"email": "lead@x.io"}, userId="u7", message_id="j")
+    await delivered(world, [lead, joins], together=False)
+    person = world.simulator.person(id="u7") or {}
+    assert (person["email"], person["campaign"]) == ("lead@x.io", "spring")
+
+
+async def test_the_same_person_again_is_sent_as_ever() -> None:
+    world = Workspace()
+    first, again = await delivered(world, [user(1), user(1, plan="p9")], together=False)
+    assert (first.reports, again.reports) == ((), ())
+    assert (world.simulator.person(id="u1") or {})["plan"] == "p9"
