@@ -13,6 +13,7 @@ from towpath import registry
 from towpath.app import App
 from towpath.config import load
 from towpath.http import Undelivered
+from towpath.lanes import Item
 from towpath.message import Message
 from towpath.outcome import Rejected, Retry
 from towpath.source import Heard, Ignored, Known, Listening, Page, Poll, SourceScope, SourceSettings, Unfit
@@ -43,6 +44,9 @@ class Herd(Listening[SourceSettings]):
 
     def persons(self, known: Known) -> int:
         return 7
+
+    def undelivered(self, message: Message, known: Known) -> None:
+        known.keep(message.message_id, b"died")
 
     async def pages(self, poll: str, state: Any, scope: SourceScope) -> AsyncIterator[Page]:
         for start in range(state.get("next", 0), 10, 2):
@@ -196,6 +200,20 @@ async def test_a_source_that_leaves_takes_its_job_along(app: App) -> None:
     assert "herd.count" in [one.job.name for one in await app.jobs.overview()]
     Herd.line.put_nowait("ram-3")
     assert await kept(app, 1) == ["ram-3"]
+
+
+@pytest.mark.spec("F053")
+async def test_a_source_hears_of_its_dead_letters(app: App) -> None:
+    Herd.line.put_nowait("ram-1")
+    assert await kept(app, 1) == ["ram-1"]
+    item = Item((await app.store.read(0, 1))[0], Message(message_id="ram-1"), None)
+    app._observe("barn", item, Retry("later"))
+    app._observe("barn", item, Rejected("lame"))
+
+    async def told() -> bool:
+        return app.sources.stations["herd"].feed.facts.view().find("ram-1") == b"died"
+
+    await until(told)
 
 
 @pytest.mark.spec("D14")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from towpath.message import Message
@@ -48,6 +49,22 @@ def test_a_user_who_died_is_told_whole_with_the_next_change() -> None:
     assert world.hear(user("ada", 6, email="a@b.c", displayName="x" * 2000)) == [Ignored("unchanged")]
     ((_, who, traits),) = calls(world.hear(user("ada", 7, email="a@b.c", displayName="Ada")))
     assert (who, traits["email"], traits["display_name"]) == ("ada", "a@b.c", "Ada")
+
+
+@pytest.mark.spec("F056")
+def test_a_full_listing_tells_everybody_whole_and_as_a_new_message() -> None:
+    world = World()
+    (first,) = world.hear(written("db01", {"attributes": GOOD}, 5))
+    again = msgspec.structs.replace(written("db01", {"attributes": GOOD}, 5), epoch=True, full=True)
+    (told,) = world.hear(again)
+    assert isinstance(first, Message)
+    assert isinstance(told, Message)
+    assert (told.user_id, told.traits) == (first.user_id, first.traits)
+    assert told.message_id != first.message_id
+    assert world.hear(written("db01", {"attributes": GOOD}, 5)) == [Ignored("unchanged")]
+    world.hear(user("ada", 5, email="a@b.c"))
+    (whole,) = calls(world.hear(msgspec.structs.replace(user("ada", 6, email="a@b.c"), full=True)))
+    assert whole[2]["email"] == "a@b.c"
 
 
 @pytest.mark.spec("F053", "F054")

@@ -71,6 +71,16 @@ async def test_a_backfill_lists_users_and_documents_and_knows_the_total() -> Non
 
 
 @pytest.mark.spec("F056")
+async def test_a_full_backfill_tells_everybody_whole_again() -> None:
+    world = World(collections=["users"])
+    world.google.user("u1", email="u1@x.com")
+    world.google.put("users/d1", attributes="a")
+    assert [item.full for item in await world.all(BACKFILL)] == [False, False]
+    assert [item.full for item in await world.all(BACKFILL, full="True")] == [True, True]
+    assert [item.full for item in await world.all(RECONCILE, full="True")] == [False, False]
+
+
+@pytest.mark.spec("F056")
 async def test_a_walk_goes_on_after_any_page() -> None:
     world = World(collections=["users", "orgs/{org}/users"], page_size=2)
     for number in range(3):
