@@ -164,9 +164,9 @@ class DeleteGuard:
         share = f", {format_share(limit.share)} of {self._known:,} known persons" if self._known else ""
         span = format_duration(timedelta(seconds=limit.within_s))
         return (
+            f"towpath connections confirm-deletes {self._name} lets them go, discard-deletes skips them: "
             f"{counted:,} people were deleted within {span}, as many as delete_guard allows (count "
-            f"{limit.count:,}{share}); further deletions wait, everything else goes on. If they are meant: "
-            f"towpath connections confirm-deletes {self._name}; if not: discard-deletes"
+            f"{limit.count:,}{share}); further deletions wait, everything else goes on"
         )
 
     def departs(self, parcel: Parcel) -> None:

@@ -87,6 +87,14 @@ def _start(
     given: dict[str, Any],
 ) -> None:
     name = f"{source or _only_source(config)}.{poll}"
+    if all(row["job"] != name for row in Client(config).get("/jobs")):
+        raise WrongUse(
+            f"there is no job {name}",
+            code="E4409",
+            why="a firebase source can be asked only with a service_account (or emulator: true)",
+            fix="set its service_account; the sources are listed by  towpath connectors list",
+            data="Nothing was started.",
+        )
     if resume:
         if given:
             raise WrongUse(

@@ -128,7 +128,9 @@ class Webhooks:
             source.verify(request, self._clock.now())
         except Unauthorized as error:
             self.refused[name] += 1
-            _log.warning("a webhook proves nothing and was refused", source=name, why=error.title)
+            _log.warning(
+                "a webhook proves nothing and was refused", source=name, why=error.title, fix=error.fix
+            )
             return text(401, error.title)
 
         def make(known: Known) -> Iterable[Any]:

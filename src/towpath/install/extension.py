@@ -128,6 +128,7 @@ def _told_key(value: str, kept: str, *, given: bool) -> Param:
 
 
 def _told_region(value: str) -> Param:
+    value = value.strip().lower()
     if value not in REGIONS:
         return Param(_REGION, "changed", "neither us nor eu: Customer.io is asked before the first write")
     if value == "us":
@@ -143,7 +144,7 @@ def _told_collection(value: str) -> Param:
 
 
 def _region(params: Mapping[str, str]) -> str:
-    value = params.get(_REGION, "")
+    value = params.get(_REGION, "").strip().lower()
     return value if value in REGIONS else ""
 
 

@@ -150,11 +150,13 @@ class FirebaseSettings(SourceSettings):
     )
     rate: int = Field(default=600, ge=1, description="Requests per minute to Google, listing.")
     auth_url: VendorUrl = Field(
+        min_length=1,
         default="https://identitytoolkit.googleapis.com",
         description="Where the users are listed; for an emulator `http://127.0.0.1:9099/"
         "identitytoolkit.googleapis.com`.",
     )
     firestore_url: VendorUrl = Field(
+        min_length=1,
         default="https://firestore.googleapis.com",
         description="Where the documents are; for an emulator `http://127.0.0.1:8080`.",
     )

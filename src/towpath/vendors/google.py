@@ -185,6 +185,8 @@ def read_service_account(text: str) -> ServiceAccount:
             "account (Firebase console, project settings, service accounts)"
         )
     _key(account)
+    if not account.token_uri.startswith(("https://", "http://127.0.0.1:", "http://localhost:")):
+        raise ValueError("token_uri of the service account is no https address")
     return account
 
 
