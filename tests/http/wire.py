@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dates
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 Script: TypeAlias = Callable[[asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+PATIENCE_S = 5.0
 
 
 class Wire:
@@ -77,6 +81,14 @@ async def serve(script: Script | bytes, tls: ssl.SSLContext | None = None) -> As
         server.close()
         await wire.stop()
         await server.wait_closed()
+        await _detached(server)
+
+
+async def _detached(server: asyncio.Server) -> None:
+    """Wait for connections that ended in the handshake: Python 3.11's own `wait_closed` does not."""
+    deadline = time.monotonic() + PATIENCE_S
+    while getattr(server, "_active_count", 0) and time.monotonic() < deadline:
+        await asyncio.sleep(0.001)
 
 
 def _always(answer: bytes) -> Script:
