@@ -43,7 +43,7 @@ def test_deletions_too_many_are_shown_and_confirmed(shell: Shell, tmp_path: Path
         held(server)
         waits(server, 2)
         for said in (shell("status"), shell("destinations", "list")):
-            assert "2 people were deleted within 1h" in said.out
+            assert "towpath connections confirm-deletes hook" in " ".join(said.out.split())
         resumed = shell("destinations", "resume", "hook", "--json").json()
         assert resumed == {"resumed": ["hook"], "deletions_wait": ["hook"]}
         refused = shell("connections", "confirm-deletes", "hook")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from towpath.errors import TowpathError
@@ -266,3 +267,19 @@ def test_closing_twice_is_harmless(state: State, clock: Clock) -> None:
     state.memory("a-b").keep("key", "value", 60)
     state.close()
     assert reopened(state, clock).find("key") == "value"
+
+
+def test_a_disk_that_takes_nothing_more_does_not_fail_the_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = State.open(tmp_path)
+    memory = state.memory("web")
+
+    def full(*_: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr("towpath.state.memory._write", full)
+    memory.keep("k", "v", 60.0)
+    with capture_logs() as said:
+        state.close()
+    assert [line["reason"] for line in said if "at the stop" in line["event"]] == ["database or disk is full"]

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 from msgspec import Struct
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select
+from sqlalchemy.exc import DatabaseError
 
 from towpath.clock import Clock
 from towpath.errors import TowpathError
@@ -184,12 +185,15 @@ class Memories:
             self._empty_log()
 
     def close(self) -> None:
-        """Stop the thread and write what is left."""
+        """Stop the thread and write what is left; where the disk takes no more, that is said."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        self.flush()
+        try:
+            self.flush()
+        except DatabaseError as error:
+            log.error("memory not written at the stop: what it held is found out anew", reason=_reason(error))
 
     def _write(self, taken: Sequence[tuple[DurableMemory, Changes]]) -> None:
         if any(changed for _, changed in taken):
