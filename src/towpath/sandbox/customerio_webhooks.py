@@ -134,8 +134,9 @@ class Webhooks:
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():  # a request under way may swallow the first cancellation
+                task.cancel()
+                await asyncio.wait([task], timeout=0.1)
 
     async def _send_on(self) -> None:
         while True:
