@@ -262,8 +262,6 @@ async def test_a_pinned_host_is_reached_at_its_address(make: Make) -> None:
     assert "host: towpath.test:" in wire.heads[0]
 
 
-# A server's side of a failed handshake may still be open when the loop ends: that is the test's, not ours.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_tls_is_verified_against_the_name(make: Make, tmp_path: Path) -> None:
     context, root = certificate(tmp_path)
     pin, other = Pin("towpath.test", "127.0.0.1"), Pin("other.test", "127.0.0.1")
@@ -280,8 +278,6 @@ async def test_tls_is_verified_against_the_name(make: Make, tmp_path: Path) -> N
         assert "SSL_CERT_FILE" in str(error)
 
 
-# A server's side of a failed handshake may still be open when the loop ends: that is the test's, not ours.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_old_tls_is_refused(make: Make, tmp_path: Path) -> None:
     context, root = certificate(tmp_path)
