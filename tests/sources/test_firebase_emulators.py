@@ -343,15 +343,13 @@ class Line:
 async def test_a_line_that_fell_silent_is_replaced(documents: firestore.Client, firestore_at: str) -> None:
     write = asyncio.to_thread
     line = Line(firestore_at)
-    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    settings = {"collections": ["users"], "auth": False, "listen": True, "silence": "2s"}
-    async with asking(firestore_url=url, **settings) as source, hearing(source) as heard:
-        await write(documents.document("users/before").set, {"attributes": {"plan": "gold"}})
-        await heard.brings([("identify", "before")])
-        line.silent = True
-        await write(documents.document("users/after").set, {"attributes": {"plan": "gold"}})
-        await heard.brings([("identify", "after")])
-        assert line.connections >= 2
-    server.close()
-    await server.wait_closed()
+    async with await asyncio.start_server(line.serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        settings = {"collections": ["users"], "auth": False, "listen": True, "silence": "2s"}
+        async with asking(firestore_url=url, **settings) as source, hearing(source) as heard:
+            await write(documents.document("users/before").set, {"attributes": {"plan": "gold"}})
+            await heard.brings([("identify", "before")])
+            line.silent = True
+            await write(documents.document("users/after").set, {"attributes": {"plan": "gold"}})
+            await heard.brings([("identify", "after")])
+            assert line.connections >= 2

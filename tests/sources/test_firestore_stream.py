@@ -26,7 +26,7 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
     handler = grpc.stream_stream_rpc_method_handler(
         answer,
         request_deserializer=ListenRequest.pb().FromString,
-        response_serializer=lambda response: response.SerializeToString(),
+        response_serializer=lambda said: said if isinstance(said, bytes) else said.SerializeToString(),
     )
     server = grpc.aio.server()
     server.add_generic_rpc_handlers(
@@ -84,6 +84,19 @@ async def test_an_error_ends_it_by_the_name_of_its_status() -> None:
         with pytest.raises(Ended, match="PERMISSION_DENIED: no role") as ended:
             await anext(heard)
     assert ended.value.code == "PERMISSION_DENIED"
+
+
+async def test_a_message_that_cannot_be_read_is_an_end_that_passes() -> None:
+    async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        yield ListenResponse.pb()(target_change={})
+        yield b"\xff\xff no message"
+
+    async with serving(answer) as url:
+        heard = listened(url, Target(1, f"{DATABASE}/documents", "users"))
+        await anext(heard)
+        with pytest.raises(Ended) as ended:
+            await anext(heard)
+    assert ended.value.code == "INTERNAL"
 
 
 async def test_nobody_there_is_an_end_that_passes() -> None:

@@ -60,6 +60,8 @@ async def responses(
             for target in targets:
                 await call.write(_request(messages, database, target))
             async for heard in call:
+                if heard is None:  # what gRPC gives for a message that it cannot read
+                    raise Ended("INTERNAL", "Firestore sent a message that cannot be read")
                 yield heard
     except grpc.aio.AioRpcError as error:
         raise Ended(error.code().name, error.details() or "") from error
