@@ -15,7 +15,7 @@ from msgspec import Raw, Struct
 from ..clock import Clock
 from ..log import Group, Log, LogFull
 from ..sources.segment import SegmentSource
-from . import answers, browser, pages, pixel, routes, split
+from . import answers, browser, intilery, pages, pixel, routes, split
 from .answers import CORS, Answer, Header, Send, Unacceptable, stop, text
 from .body import Bodies, Body, Receive
 from .gather import Gathering
@@ -80,6 +80,7 @@ class Ingest:
             "call": self._take_call,
             "batch": self._take_batch,
             "pixel": self._take_pixel,
+            "tracking": self._take_call,
             "source_config": self._show_source_config,
             "project": self._show_project,
             "fixed": self._show_fixed,
@@ -114,6 +115,8 @@ class Ingest:
         with Body(self._bodies) as body:
             key, raw = await self._read(call, body)
             intake = self._intake(call, key or _body_key(raw))
+            if call.route.way == "tracking":
+                raw = intilery.in_spec(raw)
             intake.judge(raw, call.route.kind)
             await self._keep(intake, call.route.kind)
         return answers.ACCEPTED if intake.entries else text(400, intake.refused[0].reason)
@@ -250,6 +253,8 @@ class Ingest:
 def _given_key(call: _Call) -> bytes:
     """Read the write key of the header, else of the query."""
     if key := from_header(call.headers.get(b"authorization", b"")):
+        return key
+    if call.route.way == "tracking" and (key := call.headers.get(intilery.HEADER, b"").strip()):
         return key
     query = call.scope["query_string"]
     found = parse_qs(query.decode("latin-1"), errors="replace").get("writeKey") if query else None

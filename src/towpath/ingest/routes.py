@@ -6,7 +6,9 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-Way: TypeAlias = Literal["call", "batch", "pixel", "source_config", "project", "fixed", "absent"]
+from . import intilery
+
+Way: TypeAlias = Literal["call", "batch", "pixel", "tracking", "source_config", "project", "fixed", "absent"]
 
 
 class Route(Struct, frozen=True):
@@ -25,7 +27,7 @@ class Route(Struct, frozen=True):
     @property
     def reads(self) -> bool:
         """Whether serving it reads the request's body."""
-        return self.way in ("call", "batch")
+        return self.way in ("call", "batch", "tracking")
 
 
 _READ = ("GET", "HEAD")
@@ -44,6 +46,7 @@ ROUTES: dict[str, Route] = {
     "/pixel/v1/page": Route("pixel", ("GET",), kind="page", by_query=True),
     "/sourceConfig": Route("source_config", _READ),
     "/v1/projects/{writeKey}/settings": Route("project", _READ),
+    **{intilery.template(kind): Route("tracking", kind=kind) for kind in intilery.ACTIONS},
     "/v1/webhook": Route("absent", ("GET", "POST")),
     "/v1/audiencelist": Route("absent", ("POST",)),
     "/": Route("fixed", _READ, cors=False),
@@ -61,6 +64,8 @@ def find(path: str) -> Route | None:
         return route
     if project_key(path):
         return ROUTES["/v1/projects/{writeKey}/settings"]
+    if path.startswith("/track/") and (kind := intilery.action(path)):
+        return ROUTES[intilery.template(kind)]
     return ROUTES.get(path.rstrip("/")) if "{" not in path else None
 
 
