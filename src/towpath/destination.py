@@ -127,11 +127,15 @@ class Memory(Protocol):
 
 
 class Scope(Struct, frozen=True):
-    """What a delivery may touch: the door to the network, the clock, and this connection's memory."""
+    """What a delivery may touch: the door to the network, the clock, and this connection's memory.
+
+    `ports` are parts of towpath that a destination asks for by name in its `ports`, like `device.Devices`.
+    """
 
     http: Http
     clock: Clock
     memory: Memory
+    ports: Mapping[str, Any] = {}
 
 
 Ended: TypeAlias = Outcome | Exception | None
@@ -143,6 +147,7 @@ class Destination(ABC, Generic[S]):
 
     name: ClassVar[str]
     Settings: ClassVar[type[Any]]
+    ports: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: S) -> None:
         self.settings = settings

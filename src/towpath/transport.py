@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,13 @@ IDLE_CONNECTIONS_PER_HOST = 128
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # hyper names its error kinds in the causes; this one alone says that no byte of the request left.
 _NOT_CONNECTED = "client error (Connect)"
+# HTTP/2 can say of a request that left that nothing was done with it (RFC 9113, 8.7): the stream was refused,
+# or lies beyond the last one that a GOAWAY names. The first cause says that no part of an answer had come.
+_UNANSWERED = "client error (SendRequest)"
+_NOT_PROCESSED = (
+    "stream error received: refused stream before processing any application logic",
+    "connection error received: ",
+)
 _UNTRUSTED = "invalid peer certificate: "  # rustls
 
 
@@ -31,45 +38,50 @@ class PyreqwestTransport:
     """
 
     def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
-        self._client = _client(pin, root_certificate)
+        builder = client_builder(pin, root_certificate).http1_only()
+        self._client = builder.pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST).build()
 
     async def send(self, request: Request, *, timeout_s: float) -> Reply:
         """Do one exchange within a total deadline. Raises `TransportError`, `Unsendable` for a bad URL."""
-        target = read_url(request.url)
-        try:
-            builder = self._client.request(request.method, request.url).headers(request.headers)
-            if request.body:
-                builder = builder.body_bytes(request.body)
-            elif request.method in _WITH_BODY:
-                builder = builder.header("content-length", "0")  # some servers answer 411 without it
-            prepared = builder.timeout(timedelta(seconds=timeout_s)).build_streamed()
-        except (BuilderError, ValueError) as error:
-            raise Unsendable(f"not a request: {_causes(error)}") from error
-        try:
-            async with prepared as response:
-                body, cut = await _body(response, request.limit_bytes)
-                return Reply(response.status, _headers(response), body, cut)
-        except BuilderError as error:
-            raise Unsendable(f"not a request: {_causes(error)}") from error
-        except PyreqwestError as error:
-            raise _failure(error, timeout_s, target.origin.host) from error
+        return await exchange(self._client, request, timeout_s)
 
     async def close(self) -> None:
         """Close idle connections; requests under way end with `TransportError`."""
         await self._client.close()
 
 
-def _client(pin: Pin | None, root_certificate: bytes | None) -> Client:
+async def exchange(client: Client, request: Request, timeout_s: float) -> Reply:
+    """Do one exchange by a client of pyreqwest's, within a total deadline. Raises `TransportError`."""
+    target = read_url(request.url)
+    try:
+        builder = client.request(request.method, request.url).headers(request.headers)
+        if request.body:
+            builder = builder.body_bytes(request.body)
+        elif request.method in _WITH_BODY:
+            builder = builder.header("content-length", "0")  # some servers answer 411 without it
+        prepared = builder.timeout(timedelta(seconds=timeout_s)).build_streamed()
+    except (BuilderError, ValueError) as error:
+        raise Unsendable(f"not a request: {_causes(error)}") from error
+    try:
+        async with prepared as response:
+            body, cut = await _body(response, request.limit_bytes)
+            return Reply(response.status, _headers(response), body, cut)
+    except BuilderError as error:
+        raise Unsendable(f"not a request: {_causes(error)}") from error
+    except PyreqwestError as error:
+        raise _failure(error, timeout_s, target.origin.host) from error
+
+
+def client_builder(pin: Pin | None, root_certificate: bytes | None) -> ClientBuilder:
+    """Begin a client with the limits that hold for every request; the HTTP version is still open."""
     builder = ClientBuilder().no_proxy().follow_redirects(False)  # noqa: FBT003
     builder = builder.gzip(False).brotli(False).zstd(False).deflate(False)  # noqa: FBT003
-    builder = (
-        builder.http1_only().min_tls_version("TLSv1.2").pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-    )
+    builder = builder.min_tls_version("TLSv1.2")
     if pin is not None:
         builder = builder.resolve(pin.host, pin.address, 0)  # port 0: the URL's
     if root_certificate is not None:
         builder = builder.add_root_certificate_pem(root_certificate)
-    return builder.build()
+    return builder
 
 
 async def _body(response: Response, limit_bytes: int) -> tuple[bytes, bool]:
@@ -107,10 +119,14 @@ def _causes(error: Exception) -> str:
 def _failure(error: PyreqwestError, timeout_s: float, host: str) -> TransportError:
     details: Mapping[str, Any] = getattr(error, "details", None) or {}
     messages = [cause["message"] for cause in details.get("causes") or ()]
-    sent = _NOT_CONNECTED not in messages
+    sent = _NOT_CONNECTED not in messages and not _surely_not_processed(messages)
     if isinstance(error, TimeoutError):
-        return TransportError(f"no complete answer within {timeout_s:g} s", sent=sent)
+        return TransportError(f"no complete answer within {round(timeout_s, 2):g} s", sent=sent)
     cause = _causes(error)
     if cause.startswith(_UNTRUSTED):
         return Untrusted(host, cause.removeprefix(_UNTRUSTED))
     return TransportError(f"{error.message}: {cause}", sent=sent)
+
+
+def _surely_not_processed(messages: Sequence[str]) -> bool:
+    return _UNANSWERED in messages and any(message.startswith(_NOT_PROCESSED) for message in messages)

@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 _DURATION = re.compile(r"(\d{1,7}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)")
 _DURATION_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -88,6 +88,7 @@ def _written(title: str, pattern: str, example: str) -> WithJsonSchema:
 Duration: TypeAlias = Annotated[
     timedelta,
     BeforeValidator(duration),
+    PlainSerializer(format_duration, when_used="json"),
     _written("duration", f"0|{_DURATION.pattern}", "30s"),
 ]
 Size: TypeAlias = Annotated[

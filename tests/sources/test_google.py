@@ -93,7 +93,7 @@ async def test_the_assertion_is_what_google_wants() -> None:
         "typ": "JWT",
         "kid": "k1",
         "iss": MAIL,
-        "aud": "https://token.test/token",
+        "aud": "https://oauth2.googleapis.com/token",
         "scope": "scope/a scope/b",
         "iat": now,
         "exp": now + 3600,

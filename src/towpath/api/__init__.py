@@ -13,7 +13,9 @@ from .jobs import JobRoutes
 from .letters import Letters
 from .people import Persons
 from .program import Program
+from .push import PushRoutes
 from .secrets import SecretRoutes
+from .sources import SourceRoutes
 
 __all__ = ["admin"]
 
@@ -28,8 +30,10 @@ def admin(app: App, token: str | None = None) -> Starlette:
         Letters(app),
         Destinations(app),
         Connections(app),
+        SourceRoutes(app),
         Persons(app),
         JobRoutes(app),
+        PushRoutes(app),
         secrets,
     )
     routes = [route for group in groups for route in group.routes()]

@@ -7,6 +7,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from towpath.connection import DeleteLimit
+from towpath.device import PUSH
 
 from . import errors
 from .document import Path
@@ -99,6 +100,8 @@ def _check_names(
 ) -> None:
     section = data.get(what + "s")
     known = list(section) if isinstance(section, dict) else []
+    if what == "source" and data.get("push") is not None:
+        known.append(PUSH)
     for index, name in enumerate(names):
         if name not in known:
             hint = suggestion(name, known)

@@ -18,6 +18,7 @@ from .errors import ConfigError
 from .interpolate import Interpolation
 from .model import File, RetryChange, Server
 from .places import LONGEST_SOCKET, absolute, default_socket, fits_a_socket
+from .push import PushParts
 from .reading import text_of
 from .resolved import Config, DestinationEntry, RetryRule, SourceEntry, seconds
 from .settings import Checker, Within
@@ -49,12 +50,15 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     parts = list(entries.destinations())
     found = {entry.name: entry for entry in entries.sources()}
     links = connections(data, checker, directory, file.delete_guard if file else None)
+    push = PushParts(file.push if file else None, data, checker, destinations_beside(directory), found)
+    push.check_account(entries.accounts())
     server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
     _check_names(data, checker)
     _check_keys(found, checker)
     problems = [*document.problems, *interpolation.problems, *checker.problems]
     if problems or file is None:
         raise ConfigError(problems)
+    rule = _rule(file, RetryChange())
     return Config(
         file=path.absolute(),
         server=server,
@@ -63,14 +67,15 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
         socket=socket,
         durability=file.durability,
         accounts=entries.accounts(),
-        sources=found,
-        destinations={part.name: _destination(part, file) for part in parts},
-        connections=links,
-        retry=_rule(file, RetryChange()),
+        sources=found | push.sources(),
+        destinations={part.name: _destination(part, file) for part in parts} | push.destinations(rule),
+        connections=[*links, *push.connections()],
+        retry=rule,
         retention=file.retention,
         privacy=file.privacy,
         jobs=file.jobs,
         identity=file.identity,
+        push=file.push,
     )
 
 

@@ -26,6 +26,7 @@ from towpath.jobs.schedule import Schedule
 from towpath.mapping import ConsentRule, MapRule
 from towpath.mapping.consent import needed
 from towpath.message import Kind
+from towpath.push.settings import PushSettings
 from towpath.retry import SCHEDULE_S
 from towpath.units import Duration, Share, Size
 
@@ -427,5 +428,5 @@ class File(Settings):
     )
     connectors: Later = Field(default=None, description=LATER)
     replications: Later = Field(default=None, description=LATER)
-    push: Later = Field(default=None, description=LATER)
+    push: PushSettings | None = Field(default=None, description=str(PushSettings.__doc__))
     alerts: Later = Field(default=None, description=LATER)

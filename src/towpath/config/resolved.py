@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from towpath.connection import DeleteLimit
 from towpath.mapping import ConsentRule, MapRule
+from towpath.push.settings import PushSettings
 
 from .model import Admin, IdentityBlock, Jobs, Privacy, Retention, Server
 
@@ -111,6 +112,7 @@ class Config(Struct, frozen=True):
     privacy: Privacy
     jobs: Jobs = Jobs()
     identity: IdentityBlock = IdentityBlock()
+    push: PushSettings | None = None
 
 
 def seconds(values: Sequence[timedelta]) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-REVISION = "0003"  # the newest file of migrations/versions; a test keeps them in step
+REVISION = "0005"  # the newest file of migrations/versions; a test keeps them in step
 
 metadata = MetaData()
 
@@ -86,4 +86,105 @@ known = Table(
     Column("value", LargeBinary, nullable=False),
     Column("expires_at", Float),  # NULL: for good
     Index("known_expiry", "expires_at"),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("person", Text),  # NULL: nobody's
+    Column("provisional", Boolean, nullable=False),
+    Column("history", Boolean, nullable=False),
+    Column("claimed", Boolean, nullable=False),
+    Column("kind", Text),  # of the address; NULL when its token went to another device
+    Column("address", Text),
+    Column("platform", Text),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("first_seen", Float, nullable=False),
+    Column("registered_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("told_at", Float, nullable=False),
+    Column("removed_at", Float, nullable=False),
+    Column("app", Text),
+    Column("app_version", Text),
+    Column("locale", Text),
+    Column("timezone", Text),
+    Index("devices_address", "project", "kind", "address", unique=True),
+    Index("devices_person", "project", "person"),
+    Index("devices_report", "project", "status", "registered_at"),
+)
+
+push_people = Table(
+    "push_people",
+    metadata,
+    Column("person", Text, primary_key=True),
+    Column("named", Boolean, nullable=False),
+    Column("traits", LargeBinary, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("consent", Boolean),  # NULL: not said
+    Column("consent_at", Float, nullable=False),
+)
+
+push_outbox = Table(
+    "push_outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("message_id", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+push_campaigns = Table(
+    "push_campaigns",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("code", Text, nullable=False),
+    Column("settings", Text, nullable=False),  # JSON: what is sent and to whom, as it stood at the launch
+    Column("local_at", Text, nullable=False),  # a wall clock's time, empty where `due_at` is one moment
+    Column("due_at", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cursor", Text),  # the last device enlisted; NULL before the first
+    Column("enlisted", Integer, nullable=False),
+    Column("repeated", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("ended_at", Float, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+push_sends = Table(
+    "push_sends",
+    metadata,
+    Column("campaign", Integer, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("person", Text),
+    Column("platform", Text, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("first_due_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("push_sends_due", "campaign", "state", "due_at"),
+    sqlite_with_rowid=False,
+)
+
+push_singles = Table(
+    "push_singles",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("person", Text, nullable=False),
+    Column("state", Integer, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    Index("push_singles_age", "changed_at"),
+    sqlite_with_rowid=False,
 )

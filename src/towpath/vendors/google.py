@@ -137,7 +137,7 @@ class Tokens(Credential):
         claims = {
             "iss": self.account.client_email,
             "scope": " ".join(self.scopes),
-            "aud": self.account.token_uri,
+            "aud": TOKEN_URL,  # whatever `token_uri` leads to: a proxy, a simulator
             "iat": int(now),
             "exp": int(now) + LIFE_S,
         }

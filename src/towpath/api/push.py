@@ -1,0 +1,223 @@
+"""Routes of push: devices, and campaigns from rehearsal to end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from ..app import App
+from ..app.push import Push
+from ..device import Address, Device, Noted, Registered, Traits
+from ..errors import TowpathError
+from ..push.campaigns import Launch, Standing
+from ..state.campaigns import totals
+from ..views import moment
+from . import asking
+from .answering import Missing, Named
+
+PAGE_MAX = 5000
+
+
+class Imported(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """One line of an import: a device as an app would report it. `last_seen` is an ISO time."""
+
+    device_id: str
+    device_type: str
+    fcm_token: str = ""
+    fid: str = ""
+    user_id: str = ""
+    last_seen: str = ""
+    app: str | None = None
+    app_version: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+
+
+class PushRoutes:
+    """Answers about devices and campaigns."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def routes(self) -> list[Named]:
+        """Method, path and answer of each."""
+        return [
+            ("GET", "/push", self.status),
+            ("GET", "/push/devices", self.devices),
+            ("GET", "/push/devices/{id:path}", self.device),
+            ("POST", "/push/prune", self.prune),
+            ("POST", "/push/import", self.take),
+            ("POST", "/push/send", self.send),
+            ("GET", "/push/campaigns", self.campaigns),
+            ("GET", "/push/campaigns/{id:int}", self.campaign),
+            ("GET", "/push/campaigns/{id:int}/sends", self.sends),
+            ("POST", "/push/campaigns/{id:int}/{act}", self.act),
+        ]
+
+    async def status(self, _: Request) -> Any:
+        """Say how many devices there are, how fresh, and what is being sent."""
+        return await self._push().standing()
+
+    async def devices(self, request: Request) -> Any:
+        """List devices: of a person, or a page of all in order of ids."""
+        query = request.query_params
+        registry = self._push().registry
+        if (person := query.get("person")) is not None:
+            return [_device(one) for one in await registry.everything_of(person)]
+        limit = asking.number(request, "limit", 100, most=PAGE_MAX)
+        return [_device(one) for one in await registry.page(query.get("after", ""), limit)]
+
+    async def device(self, request: Request) -> Any:
+        """Show one device."""
+        found = await self._push().registry.find(request.path_params["id"])
+        if found is None:
+            raise Missing("there is no device of this id", code="E4421", fix="towpath push devices list")
+        return _device(found)
+
+    async def prune(self, request: Request) -> Any:
+        """Remove what is stale, or say what would be."""
+        fields = await asking.body(request)
+        swept = await self._push().registry.sweep(dry_run=fields.get("dry_run") is True)
+        return msgspec.to_builtins(swept)
+
+    async def take(self, request: Request) -> Any:
+        """Take devices in as their apps would report them; what is wrong with others, by their place."""
+        given = (await asking.body(request)).get("devices")
+        if not isinstance(given, list) or len(given) > PAGE_MAX:
+            raise TowpathError(f"devices must be a list of at most {PAGE_MAX}", code="E5303")
+        made = [self._imported(line) for line in given]
+        noted = [one for one in made if isinstance(one, Noted)]
+        reports = await self._push().registry.apply(noted)
+        refused = [{"index": at, "reason": one} for at, one in enumerate(made) if isinstance(one, str)]
+        return {
+            "taken": len(noted),
+            "refused": refused,
+            "reports": [text for some in reports for text in some],
+        }
+
+    async def send(self, request: Request) -> Any:
+        """Launch a campaign, or rehearse it."""
+        fields = await asking.body(request)
+        dry_run = fields.pop("dry_run", False)
+        try:
+            launch = msgspec.convert(fields, Launch)
+        except msgspec.ValidationError as error:
+            raise TowpathError(
+                f"this cannot be sent: {error}", code="E5301", data="Nothing was sent."
+            ) from None
+        desk = self._push().desk
+        if dry_run:
+            return msgspec.to_builtins(await desk.rehearse(launch))
+        row = await desk.launch(launch)
+        return {**campaign_view(Standing(row, ())), "started": self._app.delivering}
+
+    async def campaigns(self, request: Request) -> Any:
+        """List campaigns, newest first."""
+        return [
+            campaign_view(one) for one in await self._push().desk.newest(asking.number(request, "limit", 20))
+        ]
+
+    async def campaign(self, request: Request) -> Any:
+        """Show one campaign with its counts, settings and run."""
+        standing = await self._push().desk.show(request.path_params["id"])
+        counts = [
+            {
+                "state": one.state.name.lower(),
+                "code": one.code,
+                "platform": one.platform,
+                "number": one.number,
+            }
+            for one in standing.counts
+        ]
+        runs = await self._push().desk.runs(standing.row.id)
+        settings = msgspec.json.decode(standing.row.settings)
+        return {**campaign_view(standing), "settings": settings, "sends": counts, "runs": runs}
+
+    async def sends(self, request: Request) -> Any:
+        """List single sends of a campaign."""
+        limit = asking.number(request, "limit", 100)
+        return await self._push().desk.sends(
+            request.path_params["id"], request.query_params.get("state"), limit
+        )
+
+    async def act(self, request: Request) -> Any:
+        """Pause, resume or cancel a campaign."""
+        desk, number = self._push().desk, request.path_params["id"]
+        acts = {"pause": desk.pause, "resume": desk.resume, "cancel": desk.cancel}
+        act = acts.get(request.path_params["act"])
+        if act is None:
+            raise Missing(f"a campaign can be: {', '.join(acts)}d", code="E5016")
+        return campaign_view(await act(number))
+
+    def _push(self) -> Push:
+        """What is in force. Raises `TowpathError` where the file has no section `push`."""
+        found = self._app.push
+        found.parts  # noqa: B018 - raises
+        return found
+
+    def _imported(self, line: Any) -> Noted | str:
+        try:
+            return _noted(msgspec.convert(line, Imported), self._app.clock.now())
+        except (msgspec.ValidationError, ValueError) as error:
+            return str(error)
+
+
+def _noted(line: Imported, now: float) -> Noted:
+    """The device events of an imported line. Raises `ValueError`."""
+    platform = line.device_type.strip().lower()
+    if platform not in ("ios", "android", "web"):
+        raise ValueError(f"deviceType must be iOS, Android or Web, not {line.device_type[:40]!r}")
+    if bool(line.fcm_token) == bool(line.fid):
+        raise ValueError("one of fcmToken and fid is needed")
+    if not line.device_id.strip():
+        raise ValueError("deviceId is empty")
+    at = datetime.fromisoformat(line.last_seen).timestamp() if line.last_seen else now
+    event = Registered(
+        device=line.device_id,
+        person=line.user_id or line.device_id,
+        address=Address("token", line.fcm_token) if line.fcm_token else Address("fid", line.fid),
+        platform=platform,  # type: ignore[arg-type]  # checked above
+        at=min(at, now),
+        traits=Traits(line.app, line.app_version, line.locale, line.timezone),
+    )
+    return Noted(f"import-{line.device_id}-{at}", (event,))
+
+
+def _device(device: Device) -> dict[str, Any]:
+    address = device.address
+    return {
+        "device_id": device.id,
+        "user_id": device.person,
+        "provisional": device.provisional,
+        "device_type": device.platform,
+        "address_kind": address.kind if address else None,
+        "address": address.value if address else None,
+        "status": device.status,
+        "reason": device.reason,
+        "first_seen": moment(device.first_seen),
+        "registered_at": moment(device.registered_at),
+        "last_seen": moment(device.seen_at),
+        "removed_at": moment(device.removed_at),
+        **msgspec.structs.asdict(device.traits),
+    }
+
+
+def campaign_view(standing: Standing) -> dict[str, Any]:
+    """A campaign as API and CLI show it."""
+    row, found = standing.row, totals(standing.counts)
+    return {
+        "campaign": row.id,
+        "code": row.code,
+        "state": row.state,
+        "reason": row.reason,
+        "due_at": f"{row.local_at} (local)" if row.local_at else moment(row.due_at),
+        "devices": row.enlisted,
+        **{name: found[name] for name in ("pending", "in_flight", "accepted", "failed", "skipped")},
+        "repeated": row.repeated,
+        "created_at": moment(row.created_at),
+        "started_at": moment(row.started_at),
+        "ended_at": moment(row.ended_at),
+    }

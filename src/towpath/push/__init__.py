@@ -1,0 +1,1 @@
+"""Push: the registry of devices, and the campaigns sent to them."""

@@ -1,0 +1,364 @@
+"""A campaign at work: devices are enlisted, then told one after another, and every answer is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from pydantic import Field
+
+from ..destination import Settings
+from ..device import Address, Device
+from ..http import Stopping
+from ..jobs import GiveUp, Job, Run, Snooze
+from ..mapping.paths import Unusable
+from ..notice import Bodies, Notice, Refused
+from ..state.campaigns import CampaignRow, Campaigns, DueSend, Enlisted, SendState, Settled, totals
+from .audience import NOBODY, Audience, Person, unreachable
+from .breaker import Breaker
+from .hours import end_of_quiet, local_moment, zone
+from .pace import quarter_hour
+from .registry import Dead, Registry
+from .sender import GIVE_UP_S, Sender
+from .settings import CampaignSettings, PushSettings
+from .verdict import Verdict
+
+JOB = "campaign"
+PAGE = 500
+QUEUE = 64
+LEAST_CLAIMED = 32
+CLAIMED_S = 0.1
+SETTLE_S = 0.1
+LANDING_S = 6.0
+LOOK_S = 1.0
+SAVE_S = 5.0
+LARGE = 10_000
+"""From so many devices on, a campaign does not begin around a quarter of an hour, when FCM is busiest."""
+LONGEST_NAP_S = 3600.0
+
+REMOVES: Mapping[str, str] = {"unregistered": "unregistered", "invalid_token": "invalid_token"}
+"""The verdicts that take an address out of the registry, and the reason kept there."""
+MISMATCH = "SENDER_ID_MISMATCH"
+AGAIN = frozenset({"throttled", "unavailable", "unknown"})
+
+
+class CampaignRun(Settings):
+    """Which campaign a run works on."""
+
+    campaign: int = Field(ge=1, description="The campaign's number.")
+
+
+class Parts(Struct, frozen=True):
+    """What pushes are made of. `sender` is None where no FCM account is configured, `notices` are by code."""
+
+    registry: Registry
+    campaigns: Campaigns
+    sender: Sender | None
+    settings: PushSettings
+    notices: Mapping[str, Notice] = {}
+
+
+class CampaignJob(Job[CampaignRun]):
+    """Sends one campaign. `parts` gives what is in force."""
+
+    kind = JOB
+    about = "Sends a push campaign; see  towpath push campaigns list."
+    Settings = CampaignRun
+
+    def __init__(self, parts: Callable[[], Parts]) -> None:
+        self._parts = parts
+
+    def key(self, settings: CampaignRun) -> str:
+        """One run for each campaign."""
+        return f"{JOB}:{settings.campaign}"
+
+    async def run(self, run: Run[CampaignRun]) -> None:
+        """Enlist, send, and end; or come back when the next send is due."""
+        parts = self._parts()
+        row = await asyncio.to_thread(parts.campaigns.find, run.settings.campaign)
+        if row is None:
+            raise GiveUp(f"there is no campaign {run.settings.campaign}")
+        if parts.sender is None:
+            raise GiveUp("push.account names no FCM account: nothing can be sent")
+        if row.state in ("scheduled", "sending"):
+            await Mailing(run, row, parts, parts.sender).work()
+
+
+class _Letter(Struct, frozen=True, gc=False):
+    """A send on its way: its body, and what it was made for."""
+
+    due: DueSend
+    device: Device
+    address: Address
+    body: bytes
+
+
+class Mailing:
+    """One campaign in this process, from wherever it stood to its end, a stop, or the next due moment."""
+
+    def __init__(self, run: Run[CampaignRun], row: CampaignRow, parts: Parts, sender: Sender) -> None:
+        self.row = row
+        self._run = run
+        self._parts = parts
+        self._sender = sender
+        self._store = parts.campaigns
+        self._settings = CampaignSettings.model_validate_json(row.settings)
+        self._audience = Audience(self._settings.audience)
+        self._bodies = Bodies(Notice(self._settings, row.code), f"towpath-{row.id}")
+        quiet = self._settings.quiet_hours or parts.settings.quiet_hours
+        self._quiet = None if quiet is None else quiet.quiet
+        self._breaker = Breaker(parts.settings.mismatches)
+        self._letters: asyncio.Queue[_Letter | None] = asyncio.Queue(QUEUE)
+        self._settled: list[Settled] = []
+        self._dead: list[Dead] = []
+        self._settling = asyncio.Lock()
+        self._stop_reason = ""
+        self._halted = False
+        self._saved_s = -math.inf
+
+    @property
+    def _now(self) -> float:
+        return self._run.clock.now()
+
+    async def work(self) -> None:
+        """Go on. Raises `Snooze` until the next send is due."""
+        if self.row.due_at > self._now:
+            raise Snooze(min(self.row.due_at - self._now, LONGEST_NAP_S), "it is not due yet")
+        again = await asyncio.to_thread(self._store.recover, self.row.id)
+        if again:
+            self._run.log(f"{again} devices may be told twice: their answers were lost", "warning")
+        if not await self._move("sending"):
+            return
+        await self._enlist()
+        self._wait_for_a_better_moment()
+        await self._send()
+        await self._finish()
+
+    async def _move(self, to: Any, reason: str = "") -> bool:
+        return await asyncio.to_thread(self._store.move, self.row.id, to, self._now, reason) or (
+            to == "sending" and self.row.state == "sending"
+        )
+
+    # -- enlisting -------------------------------------------------------------------------------------
+
+    async def _enlist(self) -> None:
+        """Add every device the campaign is meant for, in order of ids, from where it stopped."""
+        after, total = self.row.cursor or "", self.row.enlisted
+        while devices := await self._parts.registry.audience(after, PAGE):
+            people = await self._people(devices)
+            rows = [
+                self._enlisted(device, people.get(device.person or "", NOBODY))
+                for device in devices
+                if self._audience.takes(device, people.get(device.person or "", NOBODY))
+            ]
+            after, total = devices[-1].id, total + len(rows)
+            await asyncio.to_thread(self._store.enlist, self.row.id, rows, after, self._now)
+            self._run.progress(self._run.state.done, total, "devices")
+        self.row = msgspec.structs.replace(self.row, cursor=after, enlisted=total)
+
+    def _enlisted(self, device: Device, person: Person) -> Enlisted:
+        place = zone(device.traits.timezone, self._parts.settings.timezone)
+        due_at = self.row.due_at
+        if self.row.local_at:
+            due_at = local_moment(datetime.fromisoformat(self.row.local_at), place)
+        due_at = end_of_quiet(due_at, place, self._quiet) or due_at
+        return Enlisted(device.id, device.person, device.platform or "", due_at, unreachable(device, person))
+
+    async def _people(self, devices: Sequence[Device]) -> Mapping[str, Person]:
+        return await self._parts.registry.people({device.person for device in devices if device.person})
+
+    def _wait_for_a_better_moment(self) -> None:
+        if self.row.enlisted > LARGE and not self._run.state.done and (wait_s := quarter_hour(self._now)):
+            raise Snooze(wait_s, "FCM is busiest around each quarter of an hour")
+
+    # -- sending ---------------------------------------------------------------------------------------
+
+    async def _send(self) -> None:
+        """Fill, tell and settle side by side until nothing is due any more, or somebody stops it."""
+        tellers = [asyncio.create_task(self._tell()) for _ in range(self._sender.in_flight)]
+        settling = asyncio.create_task(self._keep_settling())
+        try:
+            await self._fill()
+            await self._land(tellers)
+        except asyncio.CancelledError:
+            # The server stops: what is on its way ends and is kept, the rest is handed back unsent.
+            self._halted = True
+            await asyncio.wait({asyncio.create_task(self._land(tellers))}, timeout=LANDING_S)
+            raise
+        finally:
+            for task in (*tellers, settling):
+                task.cancel()
+            await asyncio.gather(*tellers, settling, return_exceptions=True)
+            await self._settle()
+
+    async def _land(self, tellers: Sequence[asyncio.Task[None]]) -> None:
+        for _ in tellers:
+            await self._letters.put(None)
+        await asyncio.gather(*tellers)
+
+    async def _fill(self) -> None:
+        """Take what is due, page by page, until nothing is, or the campaign has to stop."""
+        looked_s = self._run.clock.monotonic()
+        while not self._halted and (page := await self._claim()) is not None:
+            for letter in page:
+                await self._letters.put(letter)
+            if self._run.clock.monotonic() - looked_s >= LOOK_S:
+                looked_s = self._run.clock.monotonic()
+                self._halted |= await self._was_stopped()
+
+    async def _was_stopped(self) -> bool:
+        row = await asyncio.to_thread(self._store.find, self.row.id)
+        return row is None or row.state != "sending"
+
+    async def _claim(self) -> list[_Letter] | None:
+        """The next letters, in flight from here on; None when nothing is due.
+
+        What is due and cannot be sent now is settled, or moved, instead.
+        """
+        due = await asyncio.to_thread(self._store.due, self.row.id, self._now, self._claimed_at_once)
+        if not due:
+            return None
+        devices = await self._parts.registry.find_many([one.device for one in due])
+        people = await self._people(list(devices.values()))
+        letters: list[_Letter] = []
+        others: list[Settled] = []
+        for one in due:
+            device = devices.get(one.device)
+            made = self._letter(one, device, people.get((device and device.person) or "", NOBODY))
+            (letters if isinstance(made, _Letter) else others).append(made)  # type: ignore[arg-type]
+        names = [letter.device.id for letter in letters]
+        await asyncio.to_thread(self._store.begin, self.row.id, names, others, self._now)
+        self._count(others)
+        return letters
+
+    @property
+    def _claimed_at_once(self) -> int:
+        """What is sent within a tenth of a second: whatever is claimed may be told twice after a crash."""
+        return max(LEAST_CLAIMED, min(PAGE, int(self._sender.pace.level_per_s * CLAIMED_S)))
+
+    def _letter(self, due: DueSend, device: Device | None, person: Person) -> _Letter | Settled:
+        """The letter for a device, or what becomes of its send without one."""
+        now, skipped = self._now, SendState.SKIPPED
+        if device is None:
+            return Settled(due.device, skipped, "removed")
+        if device.person != due.person:
+            return Settled(due.device, skipped, "moved")
+        if why := unreachable(device, person):
+            return Settled(due.device, skipped, why)
+        if (patience := self._settings.drop_after) and now - due.first_due_at > patience.total_seconds():
+            return Settled(due.device, skipped, "late")
+        if device.platform in self._breaker.platforms_out:
+            return Settled(due.device, SendState.FAILED, "platform_misconfigured")
+        place = zone(device.traits.timezone, self._parts.settings.timezone)
+        if (until := end_of_quiet(now, place, self._quiet)) is not None:
+            return Settled(due.device, SendState.PENDING, "quiet_hours", due_at=until)
+        assert device.address is not None  # noqa: S101 - or it would be unreachable
+        try:
+            body = self._bodies.body(device, device.address, person.traits, now)
+        except Unusable as error:
+            why = "refused" if isinstance(error, Refused) else "merge_tag"
+            return Settled(due.device, skipped, why, name=str(error)[:100])
+        return _Letter(due, device, device.address, body)
+
+    async def _tell(self) -> None:
+        """Send letter after letter; the answer is kept with the next ones."""
+        while (letter := await self._letters.get()) is not None:
+            told = await self._told(letter)
+            self._settled.append(told)  # not in one line: the list may be another after the await
+
+    async def _told(self, letter: _Letter) -> Settled:
+        """What became of a letter; one that was not sent is pending again."""
+        if self._halted:
+            return Settled(letter.device.id, SendState.PENDING)
+        try:
+            verdict = await self._sender.send(letter.body, attempt=letter.due.attempts + 1)
+        except Stopping:
+            self._halted = True
+            return Settled(letter.device.id, SendState.PENDING)
+        return self._settlement(letter, verdict)
+
+    def _settlement(self, letter: _Letter, verdict: Verdict) -> Settled:
+        device, now = letter.device, self._now
+        self._stop_reason = self._stop_reason or self._breaker.hear(verdict, device.platform or "")
+        self._halted = self._halted or bool(self._stop_reason)
+        if verdict.kind == "accepted":
+            return Settled(device.id, SendState.ACCEPTED, "", verdict.name)
+        if (reason := REMOVES.get(verdict.kind)) is not None:
+            self._dead.append(Dead(device.id, letter.address, device.registered_at, reason))
+        if verdict.kind == "misconfigured":
+            return Settled(device.id, SendState.PENDING, verdict.code)
+        if verdict.kind in AGAIN and now - letter.due.first_due_at < GIVE_UP_S:
+            due_at = now + (verdict.after_s or 0.0)
+            return Settled(device.id, SendState.PENDING, verdict.code, due_at=due_at)
+        return Settled(device.id, SendState.FAILED, verdict.code or verdict.kind)
+
+    # -- settling --------------------------------------------------------------------------------------
+
+    async def _keep_settling(self) -> None:
+        while True:
+            await self._run.clock.sleep(SETTLE_S)
+            await asyncio.shield(self._settle())
+
+    async def _settle(self) -> None:
+        """Write the answers there are, and take dead addresses out of the registry."""
+        async with self._settling:
+            settled, self._settled = self._settled, []
+            dead, self._dead = self._dead, []
+            if settled:
+                await asyncio.to_thread(self._store.settle, self.row.id, settled, self._now)
+                self._count(settled)
+                await self._note_progress()
+            if dead:
+                await self._parts.registry.remove(dead)
+
+    async def _note_progress(self) -> None:
+        """Say now and then that this attempt got somewhere, so that the failures before it count no more."""
+        if self._run.clock.monotonic() - self._saved_s >= SAVE_S:
+            self._saved_s = self._run.clock.monotonic()
+            await self._run.save({})
+
+    def _count(self, settled: Sequence[Settled]) -> None:
+        ended = [one.state for one in settled if one.state is not SendState.PENDING]
+        self._run.count(
+            read=len(ended),
+            written=ended.count(SendState.ACCEPTED),
+            skipped=ended.count(SendState.SKIPPED),
+            failed=ended.count(SendState.FAILED),
+        )
+        self._run.progress(self._run.state.done + len(ended))
+
+    # -- ending ----------------------------------------------------------------------------------------
+
+    async def _finish(self) -> None:
+        """End the campaign, stop it, or come back for what is due later."""
+        if self._stop_reason:
+            await self._move("stopped", self._stop_reason)
+            self._run.log(f"stopped: {self._stop_reason}", "error")
+            return
+        row = await asyncio.to_thread(self._store.find, self.row.id)
+        if row is None or row.state != "sending":
+            self._run.log(f"{row.state if row else 'gone'}: what was not sent stays unsent")
+            return
+        next_due = await asyncio.to_thread(self._store.next_due, self.row.id)
+        if next_due is not None:
+            await self._run.save({})
+            raise Snooze(min(max(next_due - self._now, LOOK_S), LONGEST_NAP_S), "the rest is due later")
+        await self._disable_mismatched()
+        await self._move("done")
+
+    async def _disable_mismatched(self) -> None:
+        """Take addresses of another project out, where the key proved right for most of the others (P014)."""
+        wrong = await asyncio.to_thread(self._store.failed_with, self.row.id, MISMATCH)
+        if not wrong:
+            return
+        found = totals(await asyncio.to_thread(self._store.counts, self.row.id))
+        if len(wrong) > self._parts.settings.mismatches * (len(wrong) + found["accepted"]):
+            self._run.log(f"{len(wrong)} addresses, too many to be sure, are of another project", "warning")
+            return
+        await self._parts.registry.disable(wrong, MISMATCH)
+        self._run.log(f"{len(wrong)} addresses belong to another Firebase project: disabled", "warning")

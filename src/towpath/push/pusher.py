@@ -1,0 +1,181 @@
+"""Pushes that events ask for: to each device of a person once, whatever is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from ..clock import Clock
+from ..device import Address, Device
+from ..mapping.paths import Unusable
+from ..notice import Bodies, Notice, Trigger
+from ..outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
+from ..state.campaigns import Campaigns, SendState, Settled, Single
+from .audience import NOBODY, Person, unreachable
+from .hours import Quiet, end_of_quiet, zone
+from .mailing import AGAIN, REMOVES, Parts
+from .registry import Dead
+from .sender import GIVE_UP_S, Sender
+from .together import Together
+from .verdict import Verdict
+
+WRITTEN_AT_ONCE = 1000
+ENDED = frozenset({SendState.ACCEPTED, SendState.FAILED, SendState.SKIPPED})
+
+
+class _Told(Struct, frozen=True):
+    """What one device got: FCM's verdict, or that it had been told before."""
+
+    device: Device
+    verdict: Verdict | None
+
+
+class Pushes:
+    """Implements `device.Pusher` for one connection; `parts` gives what is in force."""
+
+    def __init__(
+        self, connection: str, campaigns: Campaigns, sender: Sender, parts: Callable[[], Parts], clock: Clock
+    ) -> None:
+        self._connection = connection
+        self._sender = sender
+        self._parts = parts
+        self._clock = clock
+        self._begun: Together[Single, Mapping[str, SendState]] = Together(
+            lambda some: campaigns.begin_singles(some, clock.now()), WRITTEN_AT_ONCE
+        )
+        self._settled: Together[tuple[str, Sequence[Settled]], None] = Together(
+            lambda some: campaigns.settle_singles(some, clock.now()), WRITTEN_AT_ONCE
+        )
+
+    async def push(self, key: str, person: str, trigger: Trigger) -> Outcome:
+        """Send what an event asks for to all devices of a person; see `device.Pusher`."""
+        campaigns = self._parts().notices
+        notice = trigger.notice or campaigns.get(trigger.code)
+        if notice is None:
+            known = ", ".join(sorted(campaigns)) or "none"
+            return Rejected(f"there is no campaign {trigger.code!r} in push.campaigns (known: {known})")
+        devices = await self._parts().registry.of_person(person)
+        known_person = (await self._parts().registry.people({person})).get(person, NOBODY)
+        if (skipped := _skipped(devices, known_person, trigger)) is not None:
+            return skipped
+        now = self._clock.now()
+        awake, wakes_at = self._awake(devices, self._quiet(trigger), now)
+        if not awake:
+            return Retry("quiet hours", max(wakes_at - now, 1.0))
+        outcome = await self._tell(f"{self._connection}:{key}", person, awake, known_person, trigger, notice)
+        if wakes_at and isinstance(outcome, Delivered | Skipped):
+            return Retry("quiet hours for some of the devices", max(wakes_at - now, 1.0))
+        return outcome
+
+    def _quiet(self, trigger: Trigger) -> Quiet | None:
+        """The quiet hours of the campaign, or the section's. An event's own notice has none."""
+        if trigger.notice is not None:
+            return None
+        campaign = self._parts().settings.campaigns.get(trigger.code)
+        hours = (campaign.quiet_hours if campaign else None) or self._parts().settings.quiet_hours
+        return None if hours is None else hours.quiet
+
+    def _awake(
+        self, devices: Sequence[Device], quiet: Quiet | None, now: float
+    ) -> tuple[list[Device], float]:
+        """The devices that may be told now, and when the first of the others may."""
+        ends = [
+            end_of_quiet(now, zone(one.traits.timezone, self._parts().settings.timezone), quiet)
+            for one in devices
+        ]
+        awake = [device for device, end in zip(devices, ends, strict=True) if end is None]
+        return awake, min((end for end in ends if end is not None), default=0.0)
+
+    async def _tell(
+        self,
+        key: str,
+        person: str,
+        devices: Sequence[Device],
+        known: Person,
+        trigger: Trigger,
+        notice: Notice,
+    ) -> Outcome:
+        now = self._clock.now()
+        bodies = Bodies(notice, trigger.id, event=trigger.message)
+        try:
+            made = {
+                device.id: bodies.body(device, address, known.traits, now)
+                for device in devices
+                if (address := device.address) is not None
+            }
+        except Unusable as error:
+            return Rejected(f"the push cannot be made: {error}")
+        before = await self._begun.ask(Single(key, person, list(made)))
+        if before and now - trigger.message.received_at > GIVE_UP_S:
+            return Rejected("FCM did not accept it within an hour")
+        left = [device for device in devices if before.get(device.id) not in ENDED]
+        verdicts = await asyncio.gather(*(self._sender.send(made[device.id]) for device in left))
+        told = [_Told(device, verdict) for device, verdict in zip(left, verdicts, strict=True)]
+        await self._keep(key, told)
+        said = [_Told(device, None) for device in devices if before.get(device.id) in ENDED]
+        return _outcome([*told, *said])
+
+    async def _keep(self, key: str, told: Sequence[_Told]) -> None:
+        """Write what became of each device, and take dead addresses out of the registry."""
+        await self._settled.ask((key, [_settled(one) for one in told]))
+        dead = [made for one in told if (made := _dead(one)) is not None]
+        if dead:
+            await self._parts().registry.remove(dead)
+
+
+def _skipped(devices: Sequence[Device], person: Person, trigger: Trigger) -> Skipped | None:
+    """Why a push goes to nobody."""
+    if not devices:
+        return Skipped("no_devices", "the person has no device that can be reached")
+    if trigger.identified and all(device.provisional for device in devices):
+        return Skipped("provisional", "nobody has signed in on the device")
+    if why := unreachable(devices[0], person):
+        return Skipped(why, "the person does not agree to pushes" if why == "consent" else "")
+    return None
+
+
+def _settled(told: _Told) -> Settled:
+    verdict = told.verdict
+    assert verdict is not None  # noqa: S101 - only what was just sent is settled
+    if verdict.kind == "accepted":
+        return Settled(told.device.id, SendState.ACCEPTED)
+    state = SendState.IN_FLIGHT if verdict.kind in (*AGAIN, "misconfigured") else SendState.FAILED
+    return Settled(told.device.id, state, verdict.code or verdict.kind)
+
+
+def _dead(told: _Told) -> Dead | None:
+    reason = REMOVES.get(told.verdict.kind) if told.verdict is not None else None
+    address: Address | None = told.device.address
+    if reason is None or address is None:
+        return None
+    return Dead(told.device.id, address, told.device.registered_at, reason)
+
+
+def _outcome(told: Sequence[_Told]) -> Outcome:
+    """One outcome of many verdicts: what has to be done again outweighs what worked."""
+    verdicts = [one.verdict for one in told if one.verdict is not None]
+    kinds = {verdict.kind for verdict in verdicts}
+    for verdict in verdicts:
+        if verdict.kind == "misconfigured":
+            return Paused(f"FCM refuses the project or its key: {verdict.detail}", verdict.status)
+    again = [verdict for verdict in verdicts if verdict.kind in AGAIN]
+    if again:
+        wish = max(verdict.after_s or 0.0 for verdict in again)
+        return Retry(again[0].detail or again[0].kind, wish or None, code=again[0].status)
+    reports = tuple(
+        _report(one) for one in told if one.verdict is not None and one.verdict.kind != "accepted"
+    )
+    if "accepted" in kinds or len(verdicts) < len(told):
+        return Delivered(200, reports)
+    if kinds <= REMOVES.keys():
+        return Skipped("no_devices", "; ".join(reports))
+    return Rejected("; ".join(reports), verdicts[0].status)
+
+
+def _report(told: _Told) -> str:
+    verdict = told.verdict
+    assert verdict is not None  # noqa: S101 - asked before
+    gone = " (address removed)" if verdict.kind in REMOVES else ""
+    return f"device {told.device.id}: {verdict.code or verdict.kind}{gone}"

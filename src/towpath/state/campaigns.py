@@ -1,0 +1,408 @@
+"""Push campaigns and the ledger of their sends: which device was told, and what became of it.
+
+A send is pending, in flight from before its request leaves until its answer is written, then accepted, failed
+or skipped. What is in flight when a process dies may have been taken, or not: `recover` makes it pending.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Literal, TypeAlias
+
+from msgspec import Struct
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from .tables import devices, push_campaigns, push_sends, push_singles
+
+CampaignState: TypeAlias = Literal["scheduled", "sending", "paused", "stopped", "cancelled", "done"]
+
+
+class SendState(IntEnum):
+    """Where one send stands."""
+
+    PENDING = 0
+    IN_FLIGHT = 1
+    ACCEPTED = 2
+    FAILED = 3
+    SKIPPED = 4
+
+
+MOVES: Mapping[str, frozenset[str]] = {
+    "scheduled": frozenset({"sending", "paused", "stopped", "cancelled"}),
+    "sending": frozenset({"paused", "stopped", "cancelled", "done"}),
+    "paused": frozenset({"scheduled", "sending", "cancelled"}),
+    "stopped": frozenset({"scheduled", "sending", "cancelled"}),
+    "cancelled": frozenset(),
+    "done": frozenset(),
+}
+"""From each state, those a campaign may move to."""
+
+# The statements of every send are text: made of expressions, a row costs three times as much.
+_ENLIST = "INSERT INTO push_sends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_BEGIN = "UPDATE push_sends SET state = 1, attempts = attempts + 1 WHERE campaign = ? AND device = ?"
+_SETTLE = (
+    "UPDATE push_sends SET state = ?, code = ?, name = ?, due_at = coalesce(?, due_at), changed_at = ? "
+    "WHERE campaign = ? AND device = ?"
+)
+
+OVER = frozenset(state for state, after in MOVES.items() if not after)
+CHUNK = 500
+
+
+class CampaignRow(Struct, frozen=True):
+    """One campaign as it is stored; times are Unix seconds, 0 for what has not happened.
+
+    `cursor` is the last device enlisted, in order of ids; None before enlisting began. `repeated` counts
+    sends that were in flight when a process died and were made again.
+    """
+
+    id: int
+    code: str
+    settings: str
+    local_at: str
+    due_at: float
+    state: CampaignState
+    reason: str
+    cursor: str | None
+    enlisted: int
+    repeated: int
+    created_at: float
+    started_at: float
+    ended_at: float
+
+
+class NewCampaign(Struct, frozen=True):
+    """A campaign to be made."""
+
+    code: str
+    settings: str
+    due_at: float
+    now: float
+    local_at: str = ""
+
+
+class Enlisted(Struct, frozen=True, gc=False):
+    """A device that a campaign goes to, whose owner then was `person`; `skipped` says why not."""
+
+    device: str
+    person: str | None
+    platform: str
+    due_at: float
+    skipped: str = ""
+
+
+class DueSend(Struct, frozen=True, gc=False):
+    """A send whose time has come."""
+
+    device: str
+    person: str | None
+    due_at: float
+    first_due_at: float
+    attempts: int
+
+
+class Settled(Struct, frozen=True, gc=False):
+    """What became of a send. `code` is FCM's verdict or the reason it was skipped, `name` FCM's own id.
+
+    `due_at` counts for one that is pending again.
+    """
+
+    device: str
+    state: SendState
+    code: str = ""
+    name: str = ""
+    due_at: float = 0.0
+
+
+class Single(Struct, frozen=True):
+    """A push that an event asked for: its key, whose it is, and the devices to tell."""
+
+    key: str
+    person: str
+    devices: Sequence[str]
+
+
+class Count(Struct, frozen=True):
+    """How many sends of a campaign stand at a state with a code, on one platform."""
+
+    state: SendState
+    code: str
+    platform: str
+    number: int
+
+
+class Campaigns:
+    """Reads and writes campaigns and their sends. Every method blocks on the disk: call it off the loop."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- campaigns -------------------------------------------------------------------------------------
+
+    def add(self, new: NewCampaign) -> int:
+        """Make a scheduled campaign; its number."""
+        row = {
+            "code": new.code,
+            "settings": new.settings,
+            "local_at": new.local_at,
+            "due_at": new.due_at,
+            "state": "scheduled",
+            "reason": "",
+            "enlisted": 0,
+            "repeated": 0,
+            "created_at": new.now,
+            "started_at": 0.0,
+            "ended_at": 0.0,
+        }
+        with self._engine.begin() as connection:
+            key = connection.execute(insert(push_campaigns).values(row)).inserted_primary_key
+            assert key is not None  # noqa: S101 - every engine here returns it
+            return int(key[0])
+
+    def find(self, campaign: int) -> CampaignRow | None:
+        """One campaign."""
+        with self._engine.connect() as connection:
+            query = select(push_campaigns).where(push_campaigns.c.id == campaign)
+            row = connection.execute(query).mappings().one_or_none()
+        return None if row is None else CampaignRow(**row)
+
+    def newest(self, limit: int = 20, states: Collection[str] = ()) -> list[CampaignRow]:
+        """Campaigns, newest first."""
+        query = select(push_campaigns).order_by(push_campaigns.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(push_campaigns.c.state.in_(states))
+        with self._engine.connect() as connection:
+            return [CampaignRow(**row) for row in connection.execute(query).mappings()]
+
+    def move(self, campaign: int, to: CampaignState, now: float, reason: str = "") -> bool:
+        """Bring a campaign to another state; whether it may go there from where it stands."""
+        before = [state for state, after in MOVES.items() if to in after]
+        values: dict[str, Any] = {"state": to, "reason": reason}
+        values |= {"ended_at": now} if to in OVER else {}
+        change = update(push_campaigns).where(
+            push_campaigns.c.id == campaign, push_campaigns.c.state.in_(before)
+        )
+        with self._engine.begin() as connection:
+            moved = connection.execute(change.values(values)).rowcount == 1
+            if moved and to == "sending":
+                first = and_(push_campaigns.c.id == campaign, push_campaigns.c.started_at == 0.0)
+                connection.execute(update(push_campaigns).where(first).values(started_at=now))
+            if moved and to in OVER:
+                _drop_pending(connection, campaign, to, now)
+            return moved
+
+    # -- sends -----------------------------------------------------------------------------------------
+
+    def enlist(self, campaign: int, devices: Sequence[Enlisted], cursor: str, now: float) -> None:
+        """Add devices to a campaign, and remember how far it came; a device is added once."""
+        rows = [
+            (
+                campaign,
+                one.device,
+                one.person,
+                one.platform,
+                int(SendState.SKIPPED if one.skipped else SendState.PENDING),
+                one.due_at,
+                one.due_at,
+                0,
+                one.skipped,
+                "",
+                now,
+            )
+            for one in devices
+        ]
+        mine = push_campaigns.c.id == campaign
+        with self._engine.begin() as connection:
+            if rows:
+                connection.exec_driver_sql(_ENLIST, rows)
+            more = push_campaigns.c.enlisted + len(rows)
+            connection.execute(update(push_campaigns).where(mine).values(cursor=cursor, enlisted=more))
+
+    def recover(self, campaign: int) -> int:
+        """Make what a process left in flight pending again; how many devices may be told twice."""
+        left = and_(push_sends.c.campaign == campaign, push_sends.c.state == SendState.IN_FLIGHT)
+        with self._engine.begin() as connection:
+            found = connection.execute(update(push_sends).where(left).values(state=SendState.PENDING))
+            if found.rowcount:
+                more = push_campaigns.c.repeated + found.rowcount
+                mine = push_campaigns.c.id == campaign
+                connection.execute(update(push_campaigns).where(mine).values(repeated=more))
+            return found.rowcount
+
+    def due(self, campaign: int, now: float, limit: int) -> list[DueSend]:
+        """Sends whose time has come, longest due first."""
+        sends = push_sends.c
+        query = (
+            select(sends.device, sends.person, sends.due_at, sends.first_due_at, sends.attempts)
+            .where(sends.campaign == campaign, sends.state == SendState.PENDING, sends.due_at <= now)
+            .order_by(sends.due_at)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [DueSend(*row) for row in connection.execute(query)]
+
+    def begin(self, campaign: int, devices: Sequence[str], others: Sequence[Settled], now: float) -> None:
+        """Note, before their requests leave, that sends are in flight; and settle others without sending."""
+        with self._engine.begin() as connection:
+            if devices:
+                connection.exec_driver_sql(_BEGIN, [(campaign, device) for device in devices])
+            _settle(connection, campaign, others, now)
+
+    def settle(self, campaign: int, settled: Sequence[Settled], now: float) -> None:
+        """Write what became of sends; durable when it returns."""
+        with self._engine.begin() as connection:
+            _settle(connection, campaign, settled, now)
+
+    def next_due(self, campaign: int) -> float | None:
+        """When the next pending send is due; None when none is pending."""
+        waiting = and_(push_sends.c.campaign == campaign, push_sends.c.state == SendState.PENDING)
+        with self._engine.connect() as connection:
+            found: float | None = connection.execute(
+                select(func.min(push_sends.c.due_at)).where(waiting)
+            ).scalar()
+            return found
+
+    def counts(self, campaign: int) -> list[Count]:
+        """How many sends stand where."""
+        sends = push_sends.c
+        query = (
+            select(sends.state, sends.code, sends.platform, func.count())
+            .where(sends.campaign == campaign)
+            .group_by(sends.state, sends.code, sends.platform)
+        )
+        with self._engine.connect() as connection:
+            return [Count(SendState(row[0]), *row[1:]) for row in connection.execute(query)]
+
+    def failed_with(self, campaign: int, code: str) -> list[str]:
+        """The devices whose sends failed with a code."""
+        sends = push_sends.c
+        failed = and_(sends.campaign == campaign, sends.state == SendState.FAILED, sends.code == code)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(select(sends.device).where(failed)))
+
+    def sends(self, campaign: int, states: Collection[SendState] = (), limit: int = 100) -> list[Any]:
+        """Single sends, by device."""
+        query = select(push_sends).where(push_sends.c.campaign == campaign).limit(limit)
+        if states:
+            query = query.where(push_sends.c.state.in_(states))
+        with self._engine.connect() as connection:
+            found = connection.execute(query.order_by(push_sends.c.device))
+            return [dict(row) for row in found.mappings()]
+
+    # -- pushes of events ------------------------------------------------------------------------------
+
+    def begin_singles(self, wanted: Sequence[Single], now: float) -> list[Mapping[str, SendState]]:
+        """Note which devices are about to be told; for each push, where its devices stood before.
+
+        A device that stood nowhere is not in the answer.
+        """
+        rows = [
+            {
+                "key": one.key,
+                "device": device,
+                "person": one.person,
+                "state": SendState.IN_FLIGHT,
+                "code": "",
+                "changed_at": now,
+            }
+            for one in wanted
+            for device in one.devices
+        ]
+        with self._engine.begin() as connection:
+            found = _standing(connection, [one.key for one in wanted])
+            if rows:
+                connection.execute(insert_or(push_singles).on_conflict_do_nothing(), rows)
+        return [found[one.key] for one in wanted]
+
+    def settle_singles(self, settled: Sequence[tuple[str, Sequence[Settled]]], now: float) -> list[None]:
+        """Write what became of pushes of events, by key."""
+        single = push_singles.c
+        change = update(push_singles).where(single.key == bindparam("k"), single.device == bindparam("d"))
+        values = {"state": bindparam("s"), "code": bindparam("c"), "changed_at": now}
+        rows = [
+            {"k": key, "d": one.device, "s": one.state, "c": one.code}
+            for key, some in settled
+            for one in some
+        ]
+        if rows:
+            with self._engine.begin() as connection:
+                connection.execute(change.values(values), rows)
+        return [None] * len(settled)
+
+    # -- forgetting ------------------------------------------------------------------------------------
+
+    def forget_people(self, ids: Collection[str]) -> None:
+        """Forget every send to these persons, or to devices that have these ids or are theirs: an erasure."""
+        with self._engine.begin() as connection:
+            for start in range(0, len(ids), CHUNK):
+                some = list(ids)[start : start + CHUNK]
+                theirs = select(devices.c.id).where(devices.c.person.in_(some))
+                for table in (push_sends, push_singles):
+                    named = or_(
+                        table.c.person.in_(some), table.c.device.in_(some), table.c.device.in_(theirs)
+                    )
+                    connection.execute(delete(table).where(named))
+
+    def prune(self, before: float) -> int:
+        """Forget campaigns that ended, and pushes of events, before a time. Returns how many sends."""
+        old = select(push_campaigns.c.id).where(
+            push_campaigns.c.state.in_(OVER), push_campaigns.c.ended_at < before
+        )
+        with self._engine.begin() as connection:
+            gone = connection.execute(delete(push_sends).where(push_sends.c.campaign.in_(old))).rowcount
+            connection.execute(delete(push_campaigns).where(push_campaigns.c.id.in_(old)))
+            aged = delete(push_singles).where(push_singles.c.changed_at < before)
+            return gone + connection.execute(aged).rowcount
+
+
+def totals(counts: Sequence[Count]) -> Counter[str]:
+    """How many sends stand at each state, by its word."""
+    found: Counter[str] = Counter()
+    for count in counts:
+        found[count.state.name.lower()] += count.number
+    return found
+
+
+def _standing(connection: Connection, keys: Sequence[str]) -> dict[str, dict[str, SendState]]:
+    """Where the devices of these pushes stand, by key."""
+    found: dict[str, dict[str, SendState]] = {key: {} for key in keys}
+    single = push_singles.c
+    for start in range(0, len(keys), CHUNK):
+        some = single.key.in_(keys[start : start + CHUNK])
+        for key, device, state in connection.execute(
+            select(single.key, single.device, single.state).where(some)
+        ):
+            found[key][device] = SendState(state)
+    return found
+
+
+def _settle(connection: Connection, campaign: int, settled: Sequence[Settled], now: float) -> None:
+    if not settled:
+        return
+    rows = [
+        (int(one.state), one.code, one.name, one.due_at or None, now, campaign, one.device) for one in settled
+    ]
+    connection.exec_driver_sql(_SETTLE, rows)
+
+
+def _drop_pending(connection: Connection, campaign: int, why: str, now: float) -> None:
+    waits: ColumnElement[bool] = or_(
+        push_sends.c.state == SendState.PENDING, push_sends.c.state == SendState.IN_FLIGHT
+    )
+    change = update(push_sends).where(push_sends.c.campaign == campaign, waits)
+    connection.execute(change.values(state=SendState.SKIPPED, code=why, changed_at=now))
