@@ -196,6 +196,23 @@ def test_a_section_is_reported(name: str) -> None:
     assert re.match(rf"{name}: \d+/[1-9]\d* named by a test", uncovered.report(name))
 
 
+def linted(path: str, code: str) -> str:
+    """What the linter would say of a file in the tree; the order of imports depends on what is there."""
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--quiet",
+        "--ignore",
+        "I001",
+        "--stdin-filename",
+        path,
+        "-",
+    ]
+    return subprocess.run(command, cwd=ROOT, input=code, capture_output=True, text=True, check=False).stdout
+
+
 def test_the_contributors_examples_meet_the_contracts(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     blocks = dict(re.findall(r"^`([\w/]+\.py)`:.*?^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
@@ -207,6 +224,7 @@ def test_the_contributors_examples_meet_the_contracts(tmp_path: Path) -> None:
     ]
     for path, code in blocks.items():
         (tmp_path / Path(path).name).write_text(code)
+        assert linted(path, code) == ""
     packages = ("towpath.destinations", "towpath.sources")
     plugged = "".join(f"import {name}\n{name}.__path__.append({str(tmp_path)!r})\n" for name in packages)
     (tmp_path / "conftest.py").write_text(plugged)

@@ -25,7 +25,7 @@ class Bus:
         if not self._listeners:
             return
         message = item.message
-        self._tell(
+        self.tell(
             {
                 "connection": connection,
                 "position": item.record.position,
@@ -44,9 +44,13 @@ class Bus:
 
     def close(self) -> None:
         """Let every listener end after what it has not read yet."""
-        self._tell(None)
+        self._put(None)
 
-    def _tell(self, line: _Line | None) -> None:
+    def tell(self, line: _Line) -> None:
+        """Tell every listener of something else."""
+        self._put(line)
+
+    def _put(self, line: _Line | None) -> None:
         for queue in self._listeners:
             if queue.full():
                 queue.get_nowait()

@@ -48,6 +48,8 @@ class Connection(Struct, frozen=True, kw_only=True):
     The deletion of a person passes whatever holds others back (D10): the tool that holds the data must hear
     of it. Only a source that may not delete, and a switch in the message itself, keep it away. `delete_limit`
     only delays it: beyond that many, somebody has to confirm (None: nobody has to).
+
+    `leaving` are those of its sources that were taken off, with the position up to which they still flow.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Connection(Struct, frozen=True, kw_only=True):
     transform: Transform | None = None
     fields: FieldMap | None = None
     delete_limit: DeleteLimit | None = DeleteLimit()
+    leaving: Mapping[str, int] = {}
 
     def payload(self, message: Message, made: Message | None = None) -> Payload | Skipped | Rejected:
         """What this connection would send for a message, or why it sends nothing. Pure.
@@ -116,6 +119,11 @@ class Connection(Struct, frozen=True, kw_only=True):
         if limit is None or now - message.received_at <= limit:
             return None
         return Skipped("stale", f"older than {limit:g} s")
+
+    def left(self, source: str, position: int) -> Skipped | None:
+        """Skip what came of a source after it was taken off."""
+        upto = self.leaving.get(source)
+        return None if upto is None or position <= upto else Skipped("source removed")
 
     def _of_another_type(self, message: Message) -> Skipped | None:
         """Skip what `only` does not name, also of what a transform made; never a delete (D10)."""

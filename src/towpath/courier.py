@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,11 +20,17 @@ REFUSES_A_BATCH = frozenset({400, 413, 422})
 
 
 class Courier:
-    """Calls one destination. What its code raises becomes an outcome; only cancelling passes through."""
+    """Calls one destination. What its code raises becomes an outcome; only cancelling passes through.
 
-    def __init__(self, destination: Destination[Any], scope: Scope) -> None:
+    `may_start` says whether a call still ends before another owner could take the connection over.
+    """
+
+    def __init__(
+        self, destination: Destination[Any], scope: Scope, may_start: Callable[[], bool] = lambda: True
+    ) -> None:
         self._destination = destination
         self._scope = scope
+        self._may_start = may_start
 
     async def send(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """What became of each parcel, in order; None for one that a stop kept from being sent."""
@@ -59,12 +65,12 @@ class Courier:
 
     def _outcome(self, parcel: Parcel, ended: Ended) -> Outcome | None:
         """What one item of a batch came to; one that raised keeps its exchange, like a call of its own."""
+        if not isinstance(ended, Exception):
+            return ended
         if isinstance(ended, Undelivered):
             parcel.exchange = ended.exchange
             return ended.outcome
-        if isinstance(ended, Stopping):
-            return None
-        return self.unforeseen("delivering", ended) if isinstance(ended, Exception) else ended
+        return None if isinstance(ended, Stopping) else self.unforeseen("delivering", ended)
 
     def _own(self, exchange: Exchange | None, parcel: Parcel) -> Exchange | None:
         """One item's part of a batch's request: its letter must not hold what concerns others (D10)."""
@@ -77,6 +83,8 @@ class Courier:
 
     async def _halves(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """A batch refused as a whole is halved until the one at fault stands alone (D03)."""
+        if not self._may_start():
+            return [None] * len(parcels)
         left = [parcel for parcel in parcels if not parcel.erased]
         if len(left) < len(parcels):  # erased meanwhile: not sent again
             sent = dict(zip(map(id, left), await self.send(left) if left else [], strict=True))
@@ -84,11 +92,11 @@ class Courier:
         middle = len(parcels) // 2
         first = await self.send(parcels[:middle])
         waiting = set(_unfinished(parcels[:middle], first))
-        later = [parcel for parcel in parcels[middle:] if parcel.lane not in waiting]
-        rest = iter(await self.send(later) if later else [])
+        later = [parcel for parcel in parcels[middle:] if not (parcel.erased or parcel.lane in waiting)]
+        ended = await self.send(later) if later and self._may_start() else []
         # Whoever failed in the first half keeps the rest of his order for the next time.
-        second = [None if parcel.lane in waiting else next(rest) for parcel in parcels[middle:]]
-        return [*first, *second]
+        second = dict(zip(map(id, later), ended, strict=False))
+        return [*first, *[second.get(id(parcel)) for parcel in parcels[middle:]]]
 
 
 def _refuses_a_batch(outcome: Outcome) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -95,8 +95,9 @@ class DeleteGuard:
     """Counts one connection's deletions, and holds those that would be too many until somebody confirms.
 
     `persons` says how many persons the connection's sources know; it is asked once a minute at most, and only
-    when the limit's own `count` is used up. A deletion counts while it is on the way and, once delivered, for
-    the limit's span. After a crash the count may lack those of the last second.
+    when the limit's own `count` is used up: deletions wait for the answer. A deletion counts while it is on
+    the way and, once delivered, for the limit's span. After a crash the count may lack those of the last
+    second.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class DeleteGuard:
         scope: Scope,
         pauses: Pauses,
         *,
-        persons: Callable[[], int],
+        persons: Callable[[], Awaitable[int]],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._name = connection.name
@@ -123,6 +124,7 @@ class DeleteGuard:
         self._restored = False
         self._known = 0
         self._ask_at_s = 0.0
+        self._asking = False
 
     async def restore(self) -> None:
         """Go on where the process before stopped; a guard that was switched off holds nothing any more."""
@@ -140,7 +142,12 @@ class DeleteGuard:
         if self._pauses.guarded:
             return True
         counted = self._window.total + len(self._flying)
-        if counted < limit.count or counted < limit.most(self._persons_known()):
+        if counted < limit.count:
+            return False
+        if self._clock.monotonic() >= self._ask_at_s:
+            self._ask()
+            return True
+        if counted < limit.most(self._known):
             return False
         self._spawn(self._pauses.keep(self._pauses.begin(DELETES, self._reason(limit, counted))))
         return True
@@ -149,16 +156,22 @@ class DeleteGuard:
         """Whether this delivery is a deletion that somebody has discarded."""
         return isinstance(payload, Deletion) and self._kept.discards(position)
 
-    def _persons_known(self) -> int:
-        """How many persons are known; when nobody can say, the limit's own count has to do."""
-        if self._clock.monotonic() >= self._ask_at_s:
-            self._ask_at_s = self._clock.monotonic() + ASK_S
-            try:
-                self._known = self._persons()
-            except Exception as error:
-                self._known = 0
-                log.warning("persons could not be counted", connection=self._name, error=repr(error))
-        return self._known
+    def _ask(self) -> None:
+        if not self._asking:
+            self._asking = True
+            self._pauses.hold(DELETES)
+            self._spawn(self._count_persons())
+
+    async def _count_persons(self) -> None:
+        """Ask how many persons are known; when nobody can say, the limit's own count has to do."""
+        try:
+            self._known = await self._persons()
+        except Exception as error:
+            self._known = 0
+            log.warning("persons could not be counted", connection=self._name, error=repr(error))
+        self._ask_at_s = self._clock.monotonic() + ASK_S
+        self._asking = False
+        self._pauses.let_go(DELETES)
 
     def _reason(self, limit: DeleteLimit, counted: int) -> str:
         share = f", {format_share(limit.share)} of {self._known:,} known persons" if self._known else ""
@@ -200,6 +213,11 @@ class DeleteGuard:
         known = self._kept != Kept() or self._window.total
         if known and self._memory.find(KEY) is None:
             self.keep()
+
+
+async def nobody() -> int:
+    """Count the persons of sources that do not keep them."""
+    return 0
 
 
 def decide(memory: Memory, position: int, *, discard: bool) -> Kept:

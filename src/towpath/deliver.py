@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ import structlog
 
 from .connection import Connection
 from .courier import Courier
-from .deletes import DeleteGuard
+from .deletes import DeleteGuard, nobody
 from .destination import Payload, Scope
 from .dispatch import Dispatch
 from .health import Health
@@ -50,9 +50,10 @@ class DeliveryLoop:
     """Delivers one connection's messages, in each person's order, until stopped.
 
     A person's next delivery starts only when the end of the one before is on disk, so that even after a crash
-    no destination ever sees an older state of a person after a newer one. `window` is how many deliveries are
-    held in memory. `persons` says how many persons its sources know, for the delete guard. `owner` names the
-    process; each loop takes the lease, for `lease_s` at a time, under a name of its own.
+    no destination sees an older state of a person after a newer one; but for an `ordered_batch`, which holds
+    several of a person: a crash may have it sent again from its oldest on. `window` is how many deliveries
+    are held in memory. `persons` says how many persons its sources know, for the delete guard. `owner` names
+    the process; each loop takes the lease, for `lease_s` at a time, under a name of its own.
     """
 
     def __init__(
@@ -65,9 +66,9 @@ class DeliveryLoop:
         *,
         policy: RetryPolicy | None = None,
         owner: str = "local",
-        suppressed: Callable[[Message], bool] = lambda _: False,
+        suppressed: Callable[[Message, int], bool] = lambda *_: False,
         observe: Observer | None = None,
-        persons: Callable[[], int] = lambda: 0,
+        persons: Callable[[], Awaitable[int]] | None = None,
         window: int = WINDOW,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -83,13 +84,15 @@ class DeliveryLoop:
         self._lease_s = lease_s
         self._lanes = Lanes(window)
         self._settler = Settler(ledger, scope.clock, self._released)
-        self._courier = Courier(connection.destination, scope)
+        self._courier = Courier(connection.destination, scope, lambda: self._dispatch.may_start)
         self.pauses = Pauses(connection, ledger, scope, self._unblock)
-        self.deletes = DeleteGuard(connection, log, scope, self.pauses, persons=persons, spawn=self._spawn)
+        self.deletes = DeleteGuard(
+            connection, log, scope, self.pauses, persons=persons or nobody, spawn=self._spawn
+        )
         self._dispatch = Dispatch(
-            connection, scope.clock, self.health, self.pauses, self.deletes,
+            connection, scope.clock, self.health, self.pauses, self.deletes, self._lanes,
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
-            make=self._make,
+            make=self._make, coming=lambda: self._intake.coming,
         )  # fmt: skip
         self._parking = Parking(
             ledger,
@@ -133,6 +136,7 @@ class DeliveryLoop:
             unreadable=self._end_unread,
             join=self._join,
             full=self._spill,
+            stepped=self._dispatch.look_again,
             making=self._making,
             clock=self._clock,
             health=self.health,
@@ -266,7 +270,8 @@ class DeliveryLoop:
 
     async def _work(self) -> None:
         while parcels := await self._dispatch.next():
-            await self._fly(parcels)
+            with self._dispatch.flight(parcels):
+                await self._fly(parcels)
 
     # -- entering --------------------------------------------------------------------------------------
 
@@ -321,10 +326,16 @@ class DeliveryLoop:
         self._proceed(lane)
 
     def _spill(self) -> None:
-        """When memory is full of deliveries that wait for a paused capability, let others pass them."""
-        if not self.pauses.everything and not self.health.stalled and not self._ledger.short:
+        """Where memory is full of deliveries that wait for a paused capability, let others pass them."""
+        if self._may_spill():
             for lane in self._lanes.standing(Stand.BLOCKED):
                 self._parking.park(lane)
+
+    def _may_spill(self) -> bool:
+        """Whether reading waits for room, and what is paused may make some as rows."""
+        if self._lanes.room.is_set() or self.pauses.everything:
+            return False
+        return not self.health.stalled and not self._ledger.short
 
     # -- lanes -----------------------------------------------------------------------------------------
 
@@ -383,8 +394,8 @@ class DeliveryLoop:
     def _block(self, lane: Lane, capability: str) -> None:
         """The head of this lane needs a capability that is paused."""
         lane.stand, lane.hold = Stand.BLOCKED, capability
-        if self._lanes.full:
-            self._spill()
+        if self._may_spill():
+            self._parking.park(lane)
 
     def _readmit(self, lane: Lane, row: Parked, first: bool) -> None:  # noqa: FBT001
         """Bring one parked delivery back into its lane."""
@@ -492,7 +503,9 @@ class DeliveryLoop:
         self._strike(parcel)
         for item in parcel.items:
             item.exchange = parcel.exchange
-        if len(parcel.items) > 1 and isinstance(outcome, Rejected):
+        if isinstance(outcome, Delivered):
+            self._succeed(parcel, outcome)
+        elif len(parcel.items) > 1 and isinstance(outcome, Rejected):
             self._separate(parcel)
         elif isinstance(outcome, Retry) and parcel.items:
             self._failed(parcel, outcome)
@@ -514,6 +527,7 @@ class DeliveryLoop:
         answered = isinstance(outcome, Delivered) or (isinstance(outcome, Rejected) and outcome.code != 0)
         if answered and self.health.succeeded(self._clock.monotonic()):
             self._outage.over()
+            self._spill()
         for item in parcel.items:
             self._lanes.count(-1)
             item.attempts += not isinstance(outcome, Skipped)
@@ -635,6 +649,7 @@ class DeliveryLoop:
             if lane.hold and not self.pauses.blocks(lane.hold):
                 lane.hold, lane.due = "", 0.0
                 self._proceed(lane)
+        self._spill()
         self._spawn(self._hurry(capability))
         self._dispatch.go_on()
 

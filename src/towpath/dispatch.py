@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -13,7 +14,7 @@ from .connection import Connection, Deletion
 from .deletes import DeleteGuard
 from .destination import Payload
 from .health import Health
-from .lanes import Item, Lane, Parcel, Stand
+from .lanes import Item, Lane, Lanes, Parcel, Stand
 from .message import Message
 from .outcome import Outcome, Skipped
 from .pauses import DELETES, Pauses
@@ -27,6 +28,11 @@ class Dispatch:
     `prepare` makes an item's payload or says why there is none, `ended` hears of deliveries that end without
     a call, `block` of lanes whose head needs a paused capability, or is one
     deletion too many. `make` has the transform run for one that `prepare` says None of.
+
+    A call that could take more than there is waits as long as more is `coming`: as long as the reader has
+    records before it, and either room for them or calls under way that make some. `lanes` tells how much
+    there is: what waits for anything else counts too, so that in trouble nothing waits for a full call. Nor
+    does what came just now, or was tried before.
     """
 
     def __init__(
@@ -36,12 +42,14 @@ class Dispatch:
         health: Health,
         pauses: Pauses,
         deletes: DeleteGuard,
+        lanes: Lanes,
         *,
-        suppressed: Callable[[Message], bool],
+        suppressed: Callable[[Message, int], bool],
         prepare: Callable[[Item], Payload | Outcome | None],
         ended: Callable[[Parcel, Outcome], None],
         block: Callable[[Lane, str], None],
         make: Callable[[Parcel], None],
+        coming: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._limits = connection.destination.limits()
@@ -54,6 +62,11 @@ class Dispatch:
         self._ended = ended
         self._block = block
         self._make = make
+        self._lanes = lanes
+        self._coming = coming
+        self._aboard = 0  # deliveries in calls under way
+        self._urgent = False  # whether something in the queue waits for no others
+        self._short = False  # whether somebody waits for a call to be filled
         self._queue = Turns()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._throttled_until_s = 0.0
@@ -68,6 +81,7 @@ class Dispatch:
         if lane.stand is not Stand.READY:
             lane.stand = Stand.READY
             self._queue.put(lane)
+            self._urgent = self._urgent or _waits_for_none(lane)
         self._wake()
 
     def probe(self, lane: Lane | None = None) -> None:
@@ -99,10 +113,20 @@ class Dispatch:
         self._allowed_until_s = until_s
         self.go_on()
 
+    @property
+    def may_start(self) -> bool:
+        """Whether the lease holds long enough for a call."""
+        return self._clock.monotonic() < self._allowed_until_s
+
     def go_on(self) -> None:
         """Something that held everybody may be over."""
         for _ in range(min(len(self._queue), len(self._idle))):
             self._wake()
+
+    def look_again(self) -> None:
+        """Reading went a step on: what waited for more may not have to any longer."""
+        if self._short and not self._waits_for_more():
+            self.go_on()
 
     def stop(self) -> None:
         """Hand out nothing more; the workers end."""
@@ -120,9 +144,16 @@ class Dispatch:
     def _closed(self) -> bool:
         if self._stopped or self._pauses.everything:
             return True
-        if not self._throttled_until_s <= self._clock.monotonic() < self._allowed_until_s:
+        if self._clock.monotonic() < self._throttled_until_s or not self.may_start:
             return True
         return self._health.stalled and not self._probe
+
+    def _waits_for_more(self) -> bool:
+        """Whether the next call would be short and need not be."""
+        enough = min(self._limits.batch, self._lanes.refill)
+        if self._lanes.size - self._aboard >= enough or self._urgent or self._probe:
+            return False
+        return self._coming() and (self._aboard > 0 or self._lanes.room.is_set())
 
     # -- what travels ----------------------------------------------------------------------------------
 
@@ -136,10 +167,24 @@ class Dispatch:
             await waiter
         return []
 
+    @contextmanager
+    def flight(self, parcels: Sequence[Parcel]) -> Iterator[None]:
+        """Around a call: what is in it does not count as there any more, and has landed behind it."""
+        aboard = sum([len(parcel.items) for parcel in parcels])
+        self._aboard += aboard
+        try:
+            yield
+        finally:
+            self._aboard -= aboard
+
     def _take(self) -> list[Parcel]:
         """Fill one call: one parcel per lane, more of a lane where the vendor keeps the order in a batch."""
+        self._short = bool(self._queue) and self._waits_for_more()
+        if self._short:
+            return []
         load = Load(self._limits.batch, self._limits.batch_bytes)
-        while self._queue and not load.full and not self._closed():
+        closed = self._closed()
+        while not (closed or load.full) and self._queue:
             lane = self._queue.take()
             if lane.stand is not Stand.READY:
                 continue
@@ -150,8 +195,10 @@ class Dispatch:
                 self._queue.put_first(lane)
                 lane.stand = Stand.READY
                 break
-            if load.parcels:
+            if load.parcels and self._probe:
                 self._probe = False
+                closed = self._closed()
+        self._urgent = self._urgent and len(self._queue) > 0
         return load.parcels
 
     def _board(self, lane: Lane, load: Load) -> bool:
@@ -210,9 +257,10 @@ class Dispatch:
         return self._connection.destination.merge(payload, later)
 
     def _unwanted(self, item: Item) -> Skipped | None:
-        if self._suppressed(item.message):
+        if self._suppressed(item.message, item.record.position):
             return Skipped("suppressed", "this person is suppressed")
-        return self._connection.stale(item.message, self._clock.now())
+        left = self._connection.left(item.record.source, item.record.position)
+        return left or self._connection.stale(item.message, self._clock.now())
 
     def _end(self, lane: Lane, item: Item, outcome: Outcome | None) -> None:
         if outcome is None and lane.flights:
@@ -224,6 +272,14 @@ class Dispatch:
             self._make(parcel)
         else:
             self._ended(parcel, outcome)
+
+
+def _waits_for_none(lane: Lane) -> bool:
+    """Whether the head of a lane goes at once, in a short call if need be."""
+    if not lane.items:
+        return False
+    head = lane.items[0]
+    return head.fresh or head.row or head.solo or head.follower or head.attempts > 0
 
 
 class Turns:

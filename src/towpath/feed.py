@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Struct
 from .clock import Clock
 from .log import Entry, Group, Log, Refused
 from .message import Envelope, Message, Trust
-from .source import Heard, Ignored, Known, Malformed, Unfit
+from .source import Heard, Ignored, Known, Malformed, State, Unfit
 from .state.known import Fact, KnownFacts, Turn
 
 MOST_AT_ONCE = 64
@@ -56,6 +56,7 @@ class _Kept(Struct, omit_defaults=True, rename="camel"):
 class _Waiting(Struct, eq=False):
     make: Make
     ip: str
+    state: State | None
     ended: asyncio.Future[Fed]
 
 
@@ -68,23 +69,29 @@ class _Made(Struct):
 
 
 class _Journal(Struct, frozen=True, omit_defaults=True):
-    """What a turn learnt, as the log keeps it with the turn's messages until it is remembered."""
+    """What a turn learnt, as the log keeps it with the turn's messages until it is remembered.
+
+    `state` is where the source's listener goes on, which is kept here alone.
+    """
 
     turn: int
     changes: dict[str, Fact | None] = {}
+    state: dict[str, Any] = {}
 
 
 class Feed:
     """Feeds one source's log. What comes while a turn is written goes into the next turn together.
 
     What a turn learnt is in the log with its messages, so that a crash before it is remembered loses nothing:
-    `recover` remembers it then. `counts` are what was ignored since the start, by reason.
+    `recover` remembers it then. `counts` are what was ignored since the start, by reason; `state` is where
+    the source's listener goes on.
     """
 
     def __init__(self, source: str, trust: Trust, log: Log, facts: KnownFacts, clock: Clock) -> None:
         self.source = source
         self.trust: Trust = trust
         self.counts: Counter[str] = Counter()
+        self.state: State = {}
         self.facts = facts
         self._log = log
         self._clock = clock
@@ -95,21 +102,33 @@ class Feed:
     async def recover(self) -> None:
         """Remember what the last turn learnt, where a crash came before that; to be called first of all."""
         journal = msgspec.convert(await self._log.source_state(self.source) or {"turn": 0}, _Journal)
+        self.state = journal.state
         self._turn = max(journal.turn, await asyncio.to_thread(self.facts.turns))
         await asyncio.to_thread(self.facts.recover, journal.changes, journal.turn)
 
     async def forget_journal(self) -> None:
         """Take what the last turn learnt out of the log, for an erase: it is remembered by now."""
         if self._turn:
-            await self._log.append((), (), (self.source, {"turn": self._turn}))
+            await self._journal({})
 
-    async def take(self, make: Make, *, ip: str = "") -> Fed:
-        """Keep what was heard; it is on disk when this returns.
+    async def _journal(
+        self,
+        changes: dict[str, Fact | None],
+        groups: Sequence[Group] = (),
+        refused: Sequence[Refused] = (),
+        state: State | None = None,
+    ) -> None:
+        journal = _Journal(self._turn, changes, dict(self.state if state is None else state))
+        await self._log.append(groups, refused, (self.source, msgspec.to_builtins(journal)))
+        self.state = journal.state
+
+    async def take(self, make: Make, *, ip: str = "", state: State | None = None) -> Fed:
+        """Keep what was heard; it is on disk when this returns, and with it a listener's new `state`.
 
         Raises `Malformed` as `make` does, `Unmade` for whatever else it raises, or what the log raises: with
         nothing of it kept or remembered.
         """
-        waiting = _Waiting(make, ip, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(make, ip, state, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         if self._turns is None or self._turns.done():
             self._turns = asyncio.create_task(self._take_turns())
@@ -133,10 +152,10 @@ class Feed:
         made = await asyncio.to_thread(self._make_all, some, turn)
         groups = [one.group for _, one in made if one.group.entries]
         refused = [item for _, one in made for item in one.refused]
-        if groups or refused:
+        state = next((waiting.state for waiting, _ in reversed(made) if waiting.state is not None), None)
+        if groups or refused or state not in (None, self.state):
             self._turn += 1
-            journal = _Journal(self._turn, turn.changes)
-            await self._log.append(groups, refused, (self.source, msgspec.to_builtins(journal)))
+            await self._journal(turn.changes, groups, refused, state)
         await asyncio.to_thread(self.facts.keep, turn.changes, self._turn)
         for waiting, one in made:
             self.counts.update(one.fed.ignored)

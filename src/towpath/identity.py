@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
-from typing import Protocol, TypeAlias
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
@@ -37,6 +37,15 @@ class LinkStore(Protocol):
 
     async def identifiers(self, person: str, before: int, limit: int) -> int:
         """How many ids lead to this person (itself one) by links made before a position; `limit` at most."""
+        ...
+
+
+@runtime_checkable
+class ManyLinks(Protocol):
+    """A store that answers for many identifiers at once; of others each is asked for when it is needed."""
+
+    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Links]:
+        """The links of those of these identifiers that have any, each as `links` gives them."""
         ...
 
 
@@ -85,6 +94,29 @@ class Identity:
             merges += [merge] if merge else []
             refused = refused or why
         return Place(await self.person(message, position), merges, refused)
+
+    async def look_up(self, messages: Iterable[Message]) -> None:
+        """Read at once whom these messages name, so that `place` finds it in memory; changes no answer."""
+        if not isinstance(self._store, ManyLinks):
+            return
+        missing = self._unread(name for message in messages for name in self._names(message))
+        while missing:
+            changes = self._changes
+            found = await self._store.links_of(missing)
+            if changes != self._changes:
+                return  # another connection may have linked some meanwhile
+            self._remember({name: found.get(name, ()) for name in missing})
+            missing = self._unread(person for links in found.values() for _, person in links)
+
+    def _unread(self, names: Iterable[str]) -> set[str]:
+        return {name for name in names if name not in self._cache}
+
+    def _names(self, message: Message) -> list[str]:
+        """The identifiers that placing a message begins with."""
+        own = f"u:{message.user_id}" if message.user_id else f"a:{message.anonymous_id}"
+        if message.type not in LINKING:
+            return [own]
+        return [own, *(name for pair in self._wanted(message) for name in pair)]
 
     async def person(self, message: Message, position: int) -> str:
         """The person whose lane a message takes: by userId, else anonymousId."""
@@ -172,10 +204,13 @@ class Identity:
             changes = self._changes
             known = await self._store.links(identifier)
             if changes == self._changes:  # else another connection may have linked it meanwhile
-                self._cache[identifier] = known
-                if len(self._cache) > CACHE_SIZE:
-                    self._cache.popitem(last=False)
+                self._remember({identifier: known})
         return known
+
+    def _remember(self, links: Mapping[str, Links]) -> None:
+        self._cache.update(links)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
 
 
 def may_link(record: Record) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 from .clock import Clock
 from .health import Health
@@ -27,9 +28,9 @@ class Intake:
     """Reads on from where the connection stood.
 
     `enter` takes a delivery and its person, `unreadable` a record that cannot be read and why, `join` two
-    persons (old, new) who are one from here on, `full` hears that memory holds as much as it may. `making`
-    runs the connection's transform, where it has one. While the ledger is `short` of room, reading waits
-    where going on would write rows.
+    persons (old, new) who are one from here on; `full` hears that reading has to wait for room, `stepped`
+    that what was read has entered. `making` runs the connection's transform, where it has one. While the
+    ledger is `short` of room, reading waits where going on would write rows.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Intake:
         unreadable: Callable[[Record, str], None],
         join: Callable[[str, str], None],
         full: Callable[[], None],
+        stepped: Callable[[], None],
         making: Making | None = None,
         clock: Clock,
         health: Health,
@@ -61,13 +63,16 @@ class Intake:
         self._unreadable = unreadable
         self._join = join
         self._full = full
+        self._stepped = stepped
         self._making = making
         self._progress = NOTHING
         self._read = 0
         self._horizon = 0
         self._joined_until = 0
         self._erased: list[tuple[Erased, frozenset[str]]] = []
+        self._clock = clock
         self._health = health
+        self._ahead: dict[int, Message] = {}  # read already, by position
         self._fresh = False
         self._short = short
         self._behind = ""  # whose rows have to end before reading goes on
@@ -88,6 +93,8 @@ class Intake:
     async def run(self) -> None:
         """Read for ever, as memory and the disk allow."""
         while True:
+            if not self._lanes.room.is_set():
+                self._full()
             await self.overtaking.wait(self._lanes.room)
             await self._until_rows_ended()
             if self._settler.backlog > BACKLOG_MAX or self._settler.backlog_bytes > BACKLOG_BYTES_MAX:
@@ -99,21 +106,37 @@ class Intake:
                 self._read = max(self._read, last)  # what is missing up to there was erased
             self._settler.read_to(self._read)
             self._caught_up()
-            if self._lanes.full:
-                self._full()
-            if not records:
+            self._stepped()
+            if records:
+                await self._clock.sleep(0)  # a long log must not keep the loop from all others
+            else:
                 await self._log.wait(self._read)
+
+    @property
+    def coming(self) -> bool:
+        """Whether records are before it that need no more than room: none that a transform runs for first."""
+        return self._making is None and not self._behind and self._log.last() > self._read
 
     async def _let_in(self, records: Sequence[Record]) -> None:
         """Let records in; where a transform runs for them, a few at a time, and no more than memory takes."""
         while records:
             ready = records if self._making is None else await self._making.ahead(records)
+            await self._read_ahead(ready)
             for record in ready:
                 await self._take(record)
                 if self._behind:
                     return
                 self._read = record.position
             records = () if self._lanes.full else records[len(ready) :]
+
+    async def _read_ahead(self, records: Sequence[Record]) -> None:
+        """Read what is about to enter, and at once whom it names: for each alone the ledger takes long."""
+        self._ahead.clear()
+        for record in records:
+            if self._concerns(record):
+                with suppress(Unreadable):
+                    self._ahead[record.position] = read(record)
+        await self._identity.look_up(self._ahead.values())
 
     async def _until_rows_ended(self) -> None:
         """While a record cannot enter for want of room, others may pass it."""
@@ -183,11 +206,11 @@ class Intake:
 
     async def _sight(self, record: Record) -> Sight | None:
         """Look at a record as of its position; None when nothing here depends on it. Raises `Unreadable`."""
-        mine = record.source in self._sources and not (self._catching_up and self._is_known(record))
+        mine = self._is_mine(record)
         if not mine and not may_link(record):
             return None
         try:
-            message = read(record)
+            message = self._ahead.pop(record.position, None) or read(record)
         except Unreadable:
             if mine:
                 raise
@@ -195,6 +218,14 @@ class Intake:
         if self._is_erased(record, message):
             return None
         return Sight(message, await self._identity.place(message, record.position), mine)
+
+    def _is_mine(self, record: Record) -> bool:
+        """Whether this connection has yet to deliver it."""
+        return record.source in self._sources and not (self._catching_up and self._is_known(record))
+
+    def _concerns(self, record: Record) -> bool:
+        """Whether something here may depend on it, if only a link that it makes."""
+        return self._is_mine(record) or may_link(record)
 
     def _pass(self, record: Record, sight: Sight) -> None:
         """Let in a record ahead of an unread stretch that holds nothing of whom it concerns."""

@@ -240,6 +240,7 @@ class Lanes:
     def __init__(self, window: int) -> None:
         self._lanes: dict[str, Lane] = {}
         self._window = window
+        self.refill = max(1, window // 2)  # with less than this in memory again, reading goes on
         self.size = 0  # items in memory, those on the way included
         self.room = asyncio.Event()
         self.room.set()
@@ -254,7 +255,7 @@ class Lanes:
         self.size += change
         if self.full:
             self.room.clear()
-        elif self.size < self._window // 2:
+        elif self.size < self.refill:
             self.room.set()
 
     def __iter__(self) -> Iterator[Lane]:

@@ -14,6 +14,8 @@ from .settler import Settler
 PAGE = 32  # rows brought into memory at once, and deliveries of one person that stay there
 DUE_MAX = 100_000
 NEVER = 1e12  # a due time that only a resume brings forward
+UNKNOWN = 0.0  # one that shows when the lane is loaded
+PAST = -1.0  # one that has come, whatever the wall clock says since
 EARLY_S = 0.001
 
 
@@ -100,13 +102,13 @@ class Parking:
             lane.stand = Stand.LOADING
             self._spawn(self.load(lane, lane.ticket, early=early))
         else:
-            lane.stand, lane.due = Stand.PARKED, min(lane.due, self._clock.now())
+            lane.stand, lane.due = Stand.PARKED, UNKNOWN
 
     def _came_due(self, lane: Lane) -> None:
         # By the timer, not by the wall clock: that may have been put back meanwhile.
         lane.timer = None
         if lane.joined is None and lane.stand is Stand.PARKED and not lane.flights:
-            lane.due = min(lane.due, self._clock.now())
+            lane.due = PAST
             if self.loadable and not self._stalled():
                 self.open(lane, early=True)
 
@@ -117,7 +119,7 @@ class Parking:
         now = self._clock.now()
         for lane in self._lanes.standing(Stand.PARKED):
             if lane.due <= now:
-                self.open(lane)
+                self.open(lane, early=lane.due == PAST)
 
     async def load(self, lane: Lane, ticket: int, *, early: bool) -> None:
         """Bring a person's next rows into memory if the first is due (or `early`) and the ticket valid."""

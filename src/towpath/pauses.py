@@ -42,6 +42,7 @@ class Pauses:
         self._changed = changed
         self._in_force: dict[str, Pause] = {}
         self._checks: dict[str, asyncio.Future[Verdict]] = {}
+        self._held: set[str] = set()
 
     @property
     def in_force(self) -> list[Pause]:
@@ -60,7 +61,17 @@ class Pauses:
 
     def blocks(self, capability: str) -> bool:
         """Whether deliveries that need this capability wait: it is paused, or in doubt."""
-        return self.everything or capability in self._in_force or capability in self._checks
+        in_doubt = capability in self._checks or capability in self._held
+        return self.everything or capability in self._in_force or in_doubt
+
+    def hold(self, capability: str) -> None:
+        """Have what needs this capability wait, for a moment and unsaid, until `let_go`."""
+        self._held.add(capability)
+
+    def let_go(self, capability: str) -> None:
+        """Have what was held go on, or meet its pause."""
+        self._held.discard(capability)
+        self._changed(capability)
 
     async def restore(self) -> None:
         """Load the pauses that were in force before a restart."""

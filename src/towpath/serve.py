@@ -16,7 +16,6 @@ from .api import admin
 from .app import App
 from .config import Config, ConfigError
 from .errors import TowpathError
-from .ingest.inbound import takes
 from .server import Listener, tcp, unix
 
 # Python's own thresholds look for cycles every 700 objects; a batch of events makes more than that.
@@ -65,7 +64,8 @@ def _listeners(app: App, config: Config, undo: contextlib.ExitStack) -> list[Lis
         scope: MutableMapping[str, Any], receive: Callable[[], Any], send: Callable[[Any], Any]
     ) -> None:
         # A reload may have put others in their place.
-        await (app.sources.webhooks if takes(scope["path"]) else app.ingest)(scope, receive, send)
+        webhooks = app.sources.webhooks
+        await (webhooks if webhooks.takes(scope["path"]) else app.ingest)(scope, receive, send)
 
     tls, door = config.server.tls, config.admin
     listening = undo.enter_context(contextlib.closing(tcp(config.server.listen, "server.listen")))

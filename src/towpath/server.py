@@ -16,11 +16,13 @@ from urllib.parse import unquote
 import uvicorn
 
 from .errors import TowpathError
+from .ingest import answers
 from .ingest.protocol import BoundedHttp
 
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
 GRACE_S = 5
+_STOPPING = answers.text(503, "service unavailable: towpath is stopping, send this again", close=True)
 
 
 class _Server(uvicorn.Server):
@@ -39,7 +41,7 @@ class Listener:
         self._socket = listening
         self._server = _Server(
             uvicorn.Config(
-                app,
+                _answering(app),
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -86,6 +88,18 @@ class Listener:
         self._server.should_exit = True
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _answering(app: Any) -> Any:
+    """The same application, for which a request that a stop cuts short is answered and no fault."""
+
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        except asyncio.CancelledError:
+            await answers.deliver(send, _STOPPING)
+
+    return answered
 
 
 def tcp(address: str, key: str) -> socket.socket:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .http import Http
 
 State: TypeAlias = Mapping[str, Any]
-"""Where a poll goes on: JSON, opaque to towpath."""
+"""Where a poll or a listener goes on: JSON, opaque to towpath."""
 
 
 class SourceSettings(Settings):
@@ -39,8 +39,8 @@ S = TypeVar("S", bound=SourceSettings)
 class Incoming(Struct, frozen=True):
     """One request to us. Header names are lower case; `body` is inflated and within the limits.
 
-    `path` is what follows the source's own path, without a slash at either end. `emulated` says that it came
-    from this machine to the address that Firebase's emulators post to, and the settings allow that.
+    `path` is what follows the source's own path, without a slash at either end; at one of its further
+    addresses `route` is that one's word, and `path` all of it. `local` says that it came from this machine.
     """
 
     method: str
@@ -48,7 +48,8 @@ class Incoming(Struct, frozen=True):
     query: str = ""
     headers: Mapping[str, str] = {}
     body: bytes = b""
-    emulated: bool = False
+    route: str = ""
+    local: bool = False
 
 
 class Unfit(Struct, frozen=True):
@@ -184,6 +185,14 @@ class Inbound(Source[S]):
     def messages(self, request: Incoming, known: Known) -> Iterable[Heard]:
         """The request as messages, in order; no I/O. Raises `Malformed` when it cannot be read at all."""
 
+    def routes(self) -> Mapping[str, str]:
+        """Its addresses outside of `/webhooks/`: templates, each by the word that `Incoming.route` then says.
+
+        `{source}` in a template is the source's name, another `{…}` any one segment. What two sources claim
+        with the same words is found by neither.
+        """
+        return {}
+
     def answer(self) -> bytes:
         """The body of the 200."""
         return b"OK"
@@ -213,5 +222,9 @@ class Listening(Polled[S]):
     """A source that we hold a connection to."""
 
     @abstractmethod
-    def listen(self, scope: SourceScope) -> AsyncIterator[Page] | None:
-        """What comes, for ever; None where the settings ask for none. Begun again when it ends or fails."""
+    def listen(self, state: State, scope: SourceScope) -> AsyncIterator[Page] | None:
+        """What comes after `state`, for ever; None where the settings ask for none.
+
+        `state` is that of the last page that was kept, {} at first; a page says where to go on from it as a
+        whole. Begun again with it when it ends or fails, perhaps after a page that was not kept.
+        """

@@ -90,9 +90,10 @@ def dead(letter: Dead, *, body: bool = False) -> dict[str, Any]:
 
 
 def refused(item: Refused) -> dict[str, Any]:
-    """An item that ingest would not take."""
+    """An item that ingest would not take; by its `name` the commands know it from a dead letter."""
     return {
         "id": item.id,
+        "name": f"r{item.id}",
         "source": item.source,
         "at": moment(item.at),
         "index": item.index,

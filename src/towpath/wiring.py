@@ -29,11 +29,17 @@ def destination_of(entry: DestinationEntry) -> Destination[Any]:
     return made
 
 
-def connection_of(entry: ConnectionEntry, destination: DestinationEntry) -> Connection:
-    """The connection of an entry, with its destination made from its settings. Raises `TowpathError`."""
+def connection_of(
+    entry: ConnectionEntry, destination: DestinationEntry, leaving: Mapping[str, int] | None = None
+) -> Connection:
+    """The connection of an entry, with its destination made from its settings. Raises `TowpathError`.
+
+    `leaving` are sources that were taken off it, as `Connection` has them.
+    """
+    leaving = leaving or {}
     return Connection(
         name=entry.name,
-        sources=entry.sources,
+        sources=entry.sources | leaving.keys(),
         destination_name=destination.name,
         destination=destination_of(destination),
         only=entry.only,
@@ -45,6 +51,7 @@ def connection_of(entry: ConnectionEntry, destination: DestinationEntry) -> Conn
         transform=None if entry.transform is None else _process(entry.transform),
         fields=FieldMap(entry.map) if entry.map else None,
         delete_limit=entry.delete_limit,
+        leaving=leaving,
     )
 
 

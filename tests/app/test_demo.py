@@ -13,9 +13,17 @@ import pytest
 
 from .support import KILL, TOWPATH, run
 
-MOMENTS = ("towpath on", "1  ", "2  ", "   Kustomer is back", "4  ")
+MOMENTS = ("towpath on", "1  ", "2  ", "   Kustomer is back", "4  ", "5  ", "   linus signs in")
 """A line of the demo; it is killed within the next half second."""
-ACCEPTED = {"kustomer": 153, "hook": 153, "customerio": 157}
+ACCEPTED = {"kustomer": 153, "hook": 153, "customerio": 177, "devices": 167}
+PUSHED = {
+    "browser-1": ("linus", "accepted", "active"),
+    "old-phone": ("grace", "failed UNREGISTERED", "removed unregistered"),
+    "phone-1": ("grace", "accepted", "active"),
+    "phone-2": ("phone-2", "accepted", "active"),
+    "tablet-1": ("linus", "accepted", "active"),
+}
+"""Device → owner, what became of its push, and of the device."""
 
 
 def killed_after(line: str, wait_s: float, directory: Path) -> None:
@@ -37,8 +45,8 @@ def balance(directory: Path) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.spec("D05", "P2")
-def test_killed_at_five_moments_it_ends_with_the_same_balance(tmp_path: Path) -> None:
+@pytest.mark.spec("D05", "P2", "P005", "P006", "P012", "P025", "P055")
+def test_killed_at_seven_moments_it_ends_with_the_same_balance(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     (tmp_path / "killed").mkdir()
     with subprocess.Popen(
@@ -55,3 +63,5 @@ def test_killed_at_five_moments_it_ends_with_the_same_balance(tmp_path: Path) ->
     for row in undisturbed["balance"]:
         assert (row["difference"], row["waiting"]) == (0, 0)
         assert row["accepted"] == ACCEPTED[row["connection"]]
+    phones = {row["device"]: (row["owner"], row["push"], row["status"]) for row in undisturbed["phones"]}
+    assert phones == PUSHED

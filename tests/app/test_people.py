@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from towpath.message import Message
 from towpath.sandbox.serve import sandbox
 
 from .support import HOOK, RATE, ask, delivered, hub, send, track, until, world, write
@@ -101,3 +102,21 @@ async def test_people_can_be_erased_while_no_server_runs(tmp_path: Path) -> None
         said = await ask(file, "POST", "/people/erase", {"ids": ["gone"]})
         assert said["records"] == 1
         assert [row["user_id"] for row in await ask(file, "GET", "/events")] == ["stays"]
+
+
+@pytest.mark.spec("D10")
+async def test_what_is_being_erased_is_held_back_by_its_position_and_by_every_id_it_names(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, HOOK) as (running, _, _file):
+        people = running.app.people
+        people._erasing = {"gone": 7}
+        own = Message(type="track", user_id="gone", received_at=running.app.clock.now() + 3600)
+        alias = Message(type="alias", user_id="other", previous_id="gone")
+        for message in (own, alias):
+            assert people.suppressed(message, 7)
+            assert not people.suppressed(message, 8)
+        assert not people.suppressed(Message(type="track", user_id="other"), 7)
+        await people.suppress(frozenset({"gone"}), on=True)
+        assert people.suppressed(own, 8)
+        assert not people.suppressed(alias, 8)

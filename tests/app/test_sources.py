@@ -16,7 +16,18 @@ from towpath.http import Undelivered
 from towpath.lanes import Item
 from towpath.message import Message
 from towpath.outcome import Rejected, Retry
-from towpath.source import Heard, Ignored, Known, Listening, Page, Poll, SourceScope, SourceSettings, Unfit
+from towpath.source import (
+    Heard,
+    Ignored,
+    Known,
+    Listening,
+    Page,
+    Poll,
+    SourceScope,
+    SourceSettings,
+    State,
+    Unfit,
+)
 from towpath.state.jobs import JobRow
 
 from .support import until
@@ -67,7 +78,7 @@ class Herd(Listening[SourceSettings]):
             else:
                 yield Message(type="identify", message_id=item, user_id=item)
 
-    async def listen(self, scope: SourceScope) -> AsyncIterator[Page]:
+    async def listen(self, state: State, scope: SourceScope) -> AsyncIterator[Page]:
         while True:
             said = await self.line.get()
             if isinstance(said, Exception):
@@ -86,6 +97,7 @@ async def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     monkeypatch.setattr(registry, "sources", lambda: kinds)
     monkeypatch.setattr("towpath.config.entries.sources", lambda: kinds)
     monkeypatch.setattr("towpath.app.sources.BACK_OFF_S", (0.0,))
+    monkeypatch.setattr("towpath.app.line.HOLDS_S", 0.0)
     Herd.line, Herd.fails_at, Herd.asked = asyncio.Queue(), {}, []
     file = tmp_path / "towpath.yaml"
     file.write_text(CONFIG)
@@ -156,10 +168,15 @@ async def test_a_dry_run_counts_and_keeps_nothing(app: App) -> None:
 async def test_a_listener_begins_again_and_says_why_it_stopped(app: App) -> None:
     Herd.line.put_nowait("ram-1")
     assert await kept(app, 1) == ["ram-1"]
+    lines = app.bus.listen()
+    told = asyncio.ensure_future(anext(lines))
+    await asyncio.sleep(0)
     Herd.line.put_nowait(ConnectionError("the fence is down"))
+    assert ((line := await told)["line"], line["why"]) == ("herd", "ConnectionError: the fence is down")
     Herd.line.put_nowait("ram-2")
     assert await kept(app, 2) == ["ram-1", "ram-2"]
-    await standing(app, failure="")
+    assert (await anext(lines))["state"] == "hearing"
+    assert app.sources.standing()["herd"]["line"]["state"] == "hearing"
     Herd.line.put_nowait("sheep-4")
     await standing(app, ignored={"asleep": 1})
 
@@ -218,9 +235,35 @@ async def test_a_source_hears_of_its_dead_letters(app: App) -> None:
 
 @pytest.mark.spec("D14")
 async def test_the_delete_guard_hears_how_many_people_the_sources_know(app: App) -> None:
-    assert app.sources.persons(["herd", "nobody"]) == 7
+    assert await app.sources.persons(["herd", "nobody"]) == 7
 
 
 async def test_a_source_without_a_check_is_at_least_configured(app: App) -> None:
     (check,) = await app.sources.check("herd")
     assert (check.ok, check.name) == (True, "herd is configured")
+
+
+@pytest.mark.spec("D19")
+async def test_a_source_whose_memory_was_dropped_begins_anew(app: App) -> None:
+    Herd.line.put_nowait("ram-1")
+    assert await kept(app, 1) == ["ram-1"]
+    feed = app.sources.stations["herd"].feed
+
+    def learn(known: Known) -> Iterable[Heard]:
+        known.keep("ram-1", b"seen")
+        return ()
+
+    await feed.take(learn, state={"at": 1})
+    file = app.config.file
+    file.write_text(CONFIG.replace("herd: {type: herd}", "web: {type: segment, write_keys: [k]}"))
+    await app.reload()
+    assert await app.sources.left_behind(app.config) == ["herd"]
+    assert await app.sources.drop("herd") == 1
+    assert await app.sources.left_behind(app.config) == []
+    file.write_text(CONFIG)
+    await app.reload()
+    fresh = app.sources.stations["herd"].feed
+    assert fresh is not feed
+    assert (fresh.state, fresh.facts.view().find("ram-1")) == ({}, None)
+    Herd.line.put_nowait("ram-2")
+    assert await kept(app, 2) == ["ram-1", "ram-2"]

@@ -66,7 +66,7 @@ def test_a_day_at_the_console(shell: Shell, tmp_path: Path) -> None:
         listed = shell("events", "list")
         assert "He[red]llo" in listed.out
         assert [row["event"] for row in shell("events", "list", "--json", "-n", "1").json()] == ["A"]
-        assert shell("events", "list", "--source", "nope").out.startswith("no events yet")
+        assert shell("events", "list", "--source", "nope").code == 1
         shown = shell("events", "show", "m-2", "--json").json()
         assert shown[0]["message"]["event"] == "A"
         assert "delivered" in shell("events", "trace", "m-2").out
@@ -104,6 +104,82 @@ def test_dead_letters_are_shown_replayed_and_dropped(shell: Shell, tmp_path: Pat
         assert (refused.code, "--yes" in refused.err) == (2, True)
         assert shell("dlq", "drop", "--all", "--yes").out == "9 dead letters deleted\n"
         assert shell("dlq", "drop", "--all", "--yes", "--json").json() == {"dropped": 0}
+
+
+@pytest.mark.spec("P5", "E035")
+def test_a_refused_item_is_shown_and_dropped_by_a_name_of_its_own(shell: Shell, tmp_path: Path) -> None:
+    with served(tmp_path):
+        shell("send", "-", stdin='{"type":"track","event":"nobody"}\n{"type":"identify"}')
+        assert "r2" in shell("dlq", "list", "--refused").out
+        shown = shell("dlq", "show", "r1", "--json").json()
+        assert (shown["code"], shown["item"]["event"]) == ("no_id", "nobody")
+        confused = shell("dlq", "show", "1")
+        assert (confused.code, "dlq show r1" in confused.err) == (1, True)
+        never = shell("dlq", "replay", "r1")
+        assert (never.code, "cannot be replayed" in never.err) == (2, True)
+        asked = shell("dlq", "drop", "r1")
+        assert (asked.code, "--yes" in asked.err) == (2, True)
+        assert shell("dlq", "drop", "r1", "r9", "--yes").code == 1  # nothing goes where a name is unknown
+        assert shell("dlq", "drop", "r1", "--yes").out == "1 letters and refused items deleted\n"
+        assert [row["name"] for row in shell("dlq", "list", "--refused", "--json").json()] == ["r2"]
+
+
+@pytest.mark.spec("P5")
+@pytest.mark.parametrize("words", [["replay", "7"], ["drop", "7", "--yes"], ["show", "7"], ["show", "r7"]])
+def test_an_unknown_number_of_a_dead_letter_is_an_error(
+    shell: Shell, tmp_path: Path, words: list[str]
+) -> None:
+    offline(tmp_path)
+    said = shell("dlq", *words)
+    assert (said.code, said.out) == (1, "")
+    assert "7" in said.err
+    assert "Nothing was changed." in said.err
+    told = shell("dlq", *words, "--json")
+    assert (told.code, told.json()["code"]) == (1, "E4402")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("events", "list", "--source", "zzz"), 1, "known: web"),
+        (("deliveries", "show", "99"), 1, "nothing is known of the position 99"),
+        (("dlq", "list", "--refused", "--code", "400"), 2, "--refused takes no other filter"),
+        (("test", "none.yaml"), 2, "there is no file none.yaml"),
+        (("firebase", "backfill", "--source", "zzz"), 2, "there is no firebase source 'zzz'"),
+        (("secrets", "set", "key"), 1, "pipe it in"),
+        (("listen", "--connection", "zzz"), 5, "no server"),
+        (("people", "erase", "u1"), 2, "--yes"),
+        (("send", "zzz"), 2, "identify, track"),
+        (("events", "show"), 2, "name"),
+        (("events", "list", "-n", "x"), 2, "integer"),
+        (("no-such-command",), 2, "no-such-command"),
+        (("dlq", "no-such-command"), 2, "no-such-command"),
+    ],
+)
+def test_what_is_wrong_is_said_to_people_and_to_programs(
+    shell: Shell, tmp_path: Path, words: tuple[str, ...], code: int, said: str
+) -> None:
+    offline(tmp_path)
+    people = shell(*words)
+    assert (people.code, said in people.err) == (code, True), people
+    programs = shell(*words, "--json")
+    assert (programs.code, programs.err) == (code, "")
+    told = programs.json()
+    assert said in told["title"] + told["fix"]
+    assert told["code"]
+
+
+def test_nobody_listens_to_a_connection_that_is_not_there(shell: Shell, tmp_path: Path) -> None:
+    with served(tmp_path):
+        said = shell("listen", "--connection", "zzz")
+        assert (said.code, "known: kustomer" in said.err) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["x", "r", "-1", "r7x", "9" * 50, "٣"])
+def test_what_is_no_number_is_said_to_be_none(shell: Shell, tmp_path: Path, name: str) -> None:
+    offline(tmp_path)
+    for words in (["show"], ["replay"], ["drop", "--yes"]):
+        assert shell("dlq", *words, "--", name).code == 2
 
 
 @pytest.mark.spec("D03", "P6")

@@ -91,7 +91,7 @@ def test_no_server(shell: Shell, tmp_path: Path) -> None:
         (("deliveries", "show", "9" * 30), 1, "E5012"),
         (("dlq", "show", "9" * 30), 1, "E4402"),
         (("dlq", "show", "7"), 1, "there is no dead letter 7"),
-        (("dlq", "show", "seven"), 2, "integer"),
+        (("dlq", "show", "seven"), 2, "no number of a dead letter"),
         (("dlq", "replay"), 2, "--all"),
         (("dlq", "list", "--limit", "100000"), 2, "10000"),
         (("events", "show", "nope"), 1, "towpath events list"),

@@ -53,6 +53,10 @@ def test_with_the_key_nothing_is_left(shell: Shell, monkeypatch: pytest.MonkeyPa
     )
     assert shell("validate").code == 0
     assert "a-key-of-mine" not in said.out + Path("towpath.yaml").read_text()
+    # The forwarder's key is made, kept, and told this once.
+    key = "\n".join(told["notes"]).partition("TOWPATH_SIGNING_KEY  ")[2].split()[0]
+    assert told["secrets"] == ["firebase_push_token", "firebase_signing_key", "customerio_track_api_key"]
+    assert (len(key), key in Path("towpath.yaml").read_text()) == (64, False)
 
 
 @pytest.mark.spec("D23")

@@ -17,6 +17,7 @@ from towpath.cli.asking import Asking
 from towpath.errors import TowpathError
 from towpath.sandbox.customerio import CustomerIoSimulator
 from towpath.sandbox.serve import serve
+from towpath.secrets import stored
 
 from ..app.support import HOOK
 from ..install.account import ACCOUNT, PRIVATE_KEY
@@ -34,8 +35,8 @@ SECRETS = [value for name, value in KEYS.items() if name != "CUSTOMERIO_SITE_ID"
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    others = ("CUSTOMERIO_REGION", "FIREBASE_PROJECT", "FIREBASE_SERVICE_ACCOUNT", "FIREBASE_PUSH_TOKEN")
-    for name in (*KEYS, *others):
+    others = ("PROJECT", "SERVICE_ACCOUNT", "PUSH_TOKEN", "SIGNING_KEY")
+    for name in (*KEYS, "CUSTOMERIO_REGION", *(f"FIREBASE_{other}" for other in others)):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -319,8 +320,55 @@ def test_firebase_without_one_gets_a_token_that_is_shown_once(shell: Shell) -> N
     token = notes.partition("/webhooks/firebase?token=")[2].split()[0]
     assert len(token) == 64
     assert "nobody hears of it yet" in notes
-    assert token not in Path("towpath.yaml").read_text()
-    assert shell("secrets", "list", "--json").json()[0]["name"] == "firebase_push_token"
+    key = notes.partition("TOWPATH_SIGNING_KEY  ")[2].split()[0]
+    assert len(key) == 64
+    text = Path("towpath.yaml").read_text()
+    assert token not in text
+    assert key not in text
+    assert 'signing_key: "${secret:firebase_signing_key}"' in text
+    names = [row["name"] for row in shell("secrets", "list", "--json").json()]
+    assert names == ["firebase_push_token", "firebase_signing_key"]
+    assert told_once(shell, token, key)
+
+
+def told_once(shell: Shell, token: str, key: str) -> bool:
+    """Whether installing again keeps both, and shows neither."""
+    again = ("connectors", "install", "firebase", "--project", "demo-p", "--no-test", "--replace", "--json")
+    said = shell(*again)
+    notes = "\n".join(said.json()["notes"])
+    held = stored(Path("data"))
+    kept = (held["firebase_push_token"], held["firebase_signing_key"]) == (token, key)
+    return kept and token not in notes and key not in notes and "TOWPATH_SIGNING_KEY  …" in notes
+
+
+@pytest.mark.spec("F005", "D08")
+def test_a_key_of_ones_own_for_the_forwarder_is_kept_and_not_shown(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIREBASE_SIGNING_KEY", "a-key-of-my-own-0123")
+    said = shell("connectors", "install", "firebase", "--project", "demo-p", "--no-test")
+    assert said.code == 0, said.err
+    assert "a-key-of-my-own" not in said.out
+    assert stored(Path("data"))["firebase_signing_key"] == "a-key-of-my-own-0123"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (("--from", "nobody"), 2, 'there is no source "nobody"'),
+        (("--name", "web"), 1, "E2403"),
+        (("--name", "a b"), 2, "a b"),
+    ],
+)
+def test_what_can_be_checked_here_is_checked_before_customerio_is_asked(
+    shell: Shell, words: tuple[str, str], code: int, named: str
+) -> None:
+    before = "version: 1\nsources:\n  web: {type: segment, write_keys: [k]}\n"
+    Path("towpath.yaml").write_text(before)
+    nobody = ("--base-url", "http://127.0.0.1:9")  # asking there would be the error
+    said = shell("connectors", "install", "customerio", *nobody, *words, stdin=PIPED)
+    assert (said.code, named in said.err) == (code, True), said.err
+    assert Path("towpath.yaml").read_text() == before
 
 
 def test_firebase_is_asked_for_by_name_and_taken_from_a_pipe(shell: Shell) -> None:
@@ -339,11 +387,16 @@ def test_firebase_is_tested_and_backfilled_where_that_is_said(
     monkeypatch.setattr(
         "towpath.cli.jobs.run_job", lambda name, *_, follow, json: runs.append((name, follow))
     )
-    command = ("--project", "demo-p", "--push-token", "0123456789abcdef0", "--backfill", "--name", "fb")
+    command = ("--project", "demo-p", "--push-token", "0123456789abcdef0", "--name", "fb")
     said = shell("connectors", "install", "firebase", *command)
     assert said.code == 0, said.out + said.err
     assert "✓" in said.out
     assert "token=…" in said.out
+    unable = shell("connectors", "install", "firebase", *command, "--backfill", "--replace")
+    assert (unable.code, "--service-account" in unable.err) == (2, True)
+    Path("key.json").write_text(ACCOUNT)
+    account = ("--service-account", "key.json", "--no-test", "--replace")
+    assert shell("connectors", "install", "firebase", *command, *account, "--backfill").code == 0
     assert runs == [("fb.backfill", True)]
 
 

@@ -119,7 +119,7 @@ def test_without_a_server_it_is_done_here(shell: Shell, tmp_path: Path) -> None:
     none = shell("jobs", "logs", "trim")
     assert (none.code, "E5206" in none.err) == (1, True)
     done = shell("jobs", "run", "trim")
-    assert (done.code, "run 1 of trim: succeeded; 4 of 4 steps" in done.out) == (0, True)
+    assert (done.code, "run 1 of trim: succeeded; 5 of 5 steps" in done.out) == (0, True)
     assert shell("jobs", "run", "trim", "--json").json()["run"] == 2
     assert [run["run"] for run in shell("jobs", "show", "trim", "--json").json()["runs"]] == [2, 1]
     assert shell("jobs", "logs", "1", "--follow").code == 0

@@ -22,10 +22,14 @@ PROMISED = {
     *(f"people {word}" for word in ("show", "erase", "suppress", "unsuppress")),
     *(f"secrets {word}" for word in ("set", "list", "delete", "rekey")),
     *(f"connections {word}" for word in ("list", "drop", "confirm-deletes", "discard-deletes")),
+    "sources drop",
     *(f"connectors {word}" for word in ("list", "show", "test", "install customerio", "install firebase")),
     *(f"firebase {word}" for word in ("backfill", "reconcile")),
     "import firebase-extension",
     *(f"jobs {word}" for word in ("list", "show", "run", "retry", "cancel", "pause", "resume", "logs")),
+    *("push status", "push send", "connectors install fcm"),
+    *(f"push devices {word}" for word in ("list", "show", "prune", "export", "import")),
+    *(f"push campaigns {word}" for word in ("list", "show", "pause", "resume", "cancel")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from towpath.connection import Connection
+from towpath.deletes import nobody
 from towpath.deliver import DeliveryLoop
 from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings
 from towpath.http import Exchange, Http, Reply, Request, Undelivered
@@ -145,7 +146,7 @@ class Stage:
         self.window = 4096
         self.links_max = 500
         self.memory = FakeMemory()
-        self.persons: Callable[[], int] = lambda: 0
+        self.persons: Callable[[], Awaitable[int]] = nobody
         given: dict[str, Any] = {"name": "web-vendor", "sources": frozenset({"web"}), "start": "earliest"}
         given |= {"destination_name": "vendor", "destination": self.vendor}
         self.connection = Connection(**{**given, **connection})
@@ -175,7 +176,7 @@ class Stage:
             self.identity,
             Scope(Http(Nothing(), self.clock), self.clock, self.memory),
             policy=self.policy,
-            suppressed=lambda message: message.user_id in self.suppressed,
+            suppressed=lambda message, _: message.user_id in self.suppressed,
             observe=self._observe,
             persons=self.persons,
             window=self.window,

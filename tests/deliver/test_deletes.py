@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,9 +138,21 @@ async def test_what_was_discarded_stays_so_after_a_later_yes(stage: MakeStage) -
 @virtual
 async def test_the_larger_of_share_and_count_holds(stage: MakeStage) -> None:
     s = stage(delete_limit=THREE)
-    s.persons = lambda: 39
+    counted = asyncio.Event()
+
+    async def persons() -> int:
+        await counted.wait()
+        return 39
+
+    s.persons = persons
     await s.start()
     await delete(s, *people(1, 9))
+    await s.send("e1")
+    await s.pass_s(30)
+    assert deleted(s) == people(1, 3)
+    assert not await s.store.pauses()
+    assert [outcome for name, outcome in s.told if name == "e1"] == [OK]
+    counted.set()
     await s.pass_s(30)
     assert len(deleted(s)) == 7
     assert "count 3, 20% of 39 known persons" in await reason(s)
@@ -148,7 +161,7 @@ async def test_the_larger_of_share_and_count_holds(stage: MakeStage) -> None:
 
 @virtual
 async def test_when_nobody_can_say_how_many_are_known_the_count_holds(stage: MakeStage) -> None:
-    def unknown() -> int:
+    async def unknown() -> int:
         raise OSError("state.db is busy")
 
     s = stage(delete_limit=THREE)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pytest
 
 from towpath.destination import Check
-from towpath.identity import Identity, Place
+from towpath.identity import Identity, Links, Place
 from towpath.message import Message, Trust
 from towpath.outcome import Paused
 from towpath.testing.loop import virtual
@@ -332,3 +334,68 @@ async def test_what_a_connection_does_not_take_is_skipped_as_filtered(stage: Mak
     assert (await s.balance()).skipped == {"filtered": 2}
     assert s.vendor.order() == ["seen"]
     await s.stop()
+
+
+@pytest.mark.spec("E026")
+@virtual
+async def test_a_stretch_of_the_log_asks_for_all_its_ids_at_once(stage: MakeStage) -> None:
+    s = stage()
+    await s.open()
+    await s.identify("link", "p3", "x3")
+    for n in range(300):
+        await s.send(f"m{n}", person=f"p{n}" if n % 2 else None, anonymousId=f"x{n}")
+    await s.send("linked", person=None, anonymousId="x3")
+    links_of, asked = s.store.links_of, list[int]()
+
+    async def many(identifiers: Collection[str]) -> Mapping[str, Links]:
+        asked.append(len(identifiers))
+        return await links_of(identifiers)
+
+    async def one(identifier: str) -> Links:
+        raise AssertionError(f"{identifier} was asked for alone")
+
+    s.store.links_of = many  # type: ignore[method-assign]
+    s.store.links = one  # type: ignore[method-assign]
+    await s.start()
+    await s.until(lambda: len(s.vendor.started) == 302)
+    assert (sum(asked), len(asked)) == (302, 2)  # p3's and x3's with the others of their stretch
+    await s.stop()
+
+
+@pytest.mark.spec("E026")
+@virtual
+async def test_looking_up_ahead_changes_no_answer(stage: MakeStage) -> None:
+    s = stage()
+    await s.open()
+    log = [
+        message("identify", "ann", "x"),
+        message("track", None, "x"),
+        message("alias", "bob", previous_id="ann", trust="server"),
+        message("track", None, "x"),
+        message("track", "ann"),
+        *(message("track", f"other{n}") for n in range(600)),
+    ]
+    first = [await Identity(s.store).place(found, position) for position, found in enumerate(log, 1)]
+    again = Identity(s.store)
+    await again.look_up(log)
+    assert [await again.place(found, position) for position, found in enumerate(log, 1)] == first
+    assert first[3].person == "u:bob"
+    await s.close()
+
+
+@pytest.mark.spec("E026")
+@virtual
+async def test_a_link_made_while_ids_are_looked_up_holds(stage: MakeStage) -> None:
+    s = stage()
+    await s.open()
+    identity, links_of = Identity(s.store), s.store.links_of
+
+    async def slow(identifiers: Collection[str]) -> Mapping[str, Links]:
+        found = await links_of(identifiers)
+        await identity.place(message("identify", "ann", "x"), 1)
+        return found
+
+    s.store.links_of = slow  # type: ignore[method-assign]
+    await identity.look_up([message("track", None, "x")])
+    assert await identity.resolve("a:x", 2) == "u:ann"
+    await s.close()

@@ -11,7 +11,7 @@ from towpath.destinations._customerio_claims import APART
 from towpath.message import Message
 from towpath.outcome import Delivered
 
-from .customerio_world import identify
+from .customerio_world import identify, message
 from .test_customerio_conflicts import APP_KEY, Workspace
 
 
@@ -61,3 +61,13 @@ async def test_the_same_person_again_is_sent_as_ever() -> None:
     first, again = await delivered(world, [user(1), user(1, plan="p9")], together=False)
     assert (first.reports, again.reports) == ((), ())
     assert (world.simulator.person(id="u1") or {})["plan"] == "p9"
+
+
+@pytest.mark.spec("C120", "C122", "F020")
+async def test_who_signs_up_again_after_a_deletion_gets_the_email_that_was_theirs() -> None:
+    world = Workspace()
+    ends = message({"type": "delete", "userId": "u1"}, message_id="m-0")
+    await delivered(world, [user(1), ends, user(2)], together=True)
+    assert world.simulator.person(id="u1") is None
+    two = world.simulator.person(id="u2") or {}
+    assert (two.get("email"), two["plan"]) == ("both@x.io", "p2")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from towpath.destinations._customerio_values import event_id, occurred_s
 from towpath.http import Undelivered
 from towpath.message import Message
 from towpath.outcome import Delivered, Rejected, Skipped
@@ -36,7 +38,7 @@ async def test_calls_go_to_the_batch_in_strict_mode() -> None:
     assert request.headers["authorization"] == "Basic d3JpdGUtc2VjcmV0Og=="
     calls = json_of(request)["batch"]
     assert [call["type"] for call in calls] == ["track", "identify"]
-    assert [call["messageId"] for call in calls] == ["m-1", "m-2"]
+    assert [call["messageId"] for call in calls] == [event_id(each, occurred_s(each)) for each in given]
     await world.deliver(track())
     assert world.urls[-1] == f"{CDP}/v1/batch"
 
@@ -128,7 +130,15 @@ async def test_calls_go_to_the_batch_in_strict_mode() -> None:
     ],
 )
 def test_each_kind(given: Message, expected: dict[str, Any]) -> None:
-    assert call_of(given) == {**expected, "messageId": "m-1", "timestamp": AT}
+    assert call_of(given) == {**expected, "messageId": event_id(given, occurred_s(given)), "timestamp": AT}
+
+
+@pytest.mark.spec("D07", "C086")
+def test_two_sources_with_one_message_id_are_told_apart() -> None:
+    given = track()
+    web, app = [call_of(structs.replace(given, source=source)) for source in ("web", "app")]
+    assert web["messageId"] == call_of(given)["messageId"]
+    assert web["messageId"] != app["messageId"]
 
 
 @pytest.mark.spec("C121")
@@ -155,15 +165,16 @@ async def test_an_alias_is_a_call_of_its_own() -> None:
         "type": "alias",
         "userId": "u1",
         "previousId": "old",
-        "messageId": "m-1",
+        "messageId": event_id(alias, occurred_s(alias)),
         "timestamp": AT,
     }
 
 
 @pytest.mark.spec("D13")
 def test_the_second_call_of_a_clients_identify_has_its_own_message_id() -> None:
-    payload = prepared(World(**SETTINGS).destination, identify({"email": "a@b.c"}, trust="client"))
-    assert [call.json["messageId"] for call in payload.requests] == ["m-1", "m-1-1"]
+    given = identify({"email": "a@b.c"}, trust="client")
+    payload, known_as = prepared(World(**SETTINGS).destination, given), event_id(given, occurred_s(given))
+    assert [call.json["messageId"] for call in payload.requests] == [known_as, f"{known_as}-1"]
     assert [call.json["traits"] for call in payload.requests] == [{}, {"email": "a@b.c"}]
 
 

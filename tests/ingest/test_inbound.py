@@ -14,7 +14,7 @@ import pytest
 from towpath.errors import Unauthorized
 from towpath.feed import Feed
 from towpath.ingest import IngestLimits
-from towpath.ingest.inbound import Door, Webhooks, takes
+from towpath.ingest.inbound import Door, Webhooks
 from towpath.log import Log, LogFull
 from towpath.message import Message
 from towpath.source import Heard, Inbound, Incoming, Known, Malformed, SourceSettings
@@ -31,7 +31,7 @@ class Toy(Inbound[SourceSettings]):
     Settings: ClassVar[type[Any]] = SourceSettings
 
     def verify(self, request: Incoming, now: float) -> None:
-        if request.emulated:
+        if request.route == "partner" and request.local:
             return
         if request.headers.get("x-word") != "please":
             raise Unauthorized("the word is missing")
@@ -43,6 +43,9 @@ class Toy(Inbound[SourceSettings]):
             raise Malformed("it is not JSON") from error
         yield Message(type="track", message_id=found["id"], user_id="u1", event=request.path or "top")
 
+    def routes(self) -> Mapping[str, str]:
+        return {"partner": "/partners/{partner}/{source}.php", "shared": "/toys/{city}"}
+
 
 class World:
     def __init__(self, state: State) -> None:
@@ -51,9 +54,9 @@ class World:
         self.state = state
         self.webhooks = Webhooks({}, self.clock)
 
-    def door(self, name: str, *, emulated: bool = False, **settings: Any) -> Door:
+    def door(self, name: str, **settings: Any) -> Door:
         feed = Feed(name, "server", cast("Log", self.log), self.state.facts(name), self.clock)
-        return Door(Toy(SourceSettings(**settings)), feed, emulated)
+        return Door(Toy(SourceSettings(**settings)), feed)
 
     async def post(
         self,
@@ -84,8 +87,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @pytest.mark.spec("C080", "P1")
 async def test_a_request_is_kept_and_answered(world: World) -> None:
-    assert takes("/webhooks/crm")
-    assert not takes("/v1/batch")
+    assert world.webhooks.takes("/webhooks/crm")
+    assert not world.webhooks.takes("/v1/batch")
     reply = await world.post("/webhooks/crm/orders/new/")
     assert (reply.status, reply.body) == (200, b"OK")
     (message,) = world.log.messages()
@@ -114,16 +117,39 @@ async def test_other_methods_names_and_sources_switched_off(world: World) -> Non
     assert (reply.status, reply.headers["allow"]) == (405, "POST")
     assert (await world.post("/webhooks/nobody")).status == 404
     assert (await world.post("/webhooks/off")).text() == "source is disabled\n"
-    assert (await world.post("/functions/projects/demo/triggers/crm")).status == 404
 
 
-async def test_an_emulator_is_believed_on_loopback_only(world: World) -> None:
-    world.webhooks.replace({"crm": world.door("crm", emulated=True)})
-    path = "/functions/projects/demo/triggers/crm"
-    assert (await world.post(path, headers={"x-word": ""}, client="127.0.0.1")).status == 200
-    disguised = f"/webhooks/crm{path}"
-    assert (await world.post(disguised, headers={"x-word": ""}, client="127.0.0.1")).status == 401
-    assert (await world.post(path, client="203.0.113.7")).status == 404
+@pytest.mark.parametrize("path", ["/partners/acme/crm.php", "/partners/acme/toys.php", "/toys/berlin"])
+async def test_a_source_answers_at_the_addresses_it_names(world: World, path: str) -> None:
+    assert world.webhooks.takes(path)
+    assert (await world.post(path)).status == 200
+    assert [message.event for message in world.log.messages()] == [path.strip("/")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/partners/a/b/crm.php", "/partners//crm.php", "/partners/acme/crmXphp", "/partners/acme/erp.php"],
+)
+async def test_it_answers_at_no_others(world: World, path: str) -> None:
+    assert not world.webhooks.takes(path)
+    assert (await world.post(path)).status == 404
+
+
+async def test_an_address_that_two_sources_claim_is_neithers(world: World) -> None:
+    world.webhooks.replace({"crm": world.door("crm"), "erp": world.door("erp")})
+    assert not world.webhooks.takes("/toys/berlin")
+    assert (await world.post("/partners/acme/erp.php")).status == 200
+    assert {record.envelope.source for record in world.log.records} == {"erp"}
+
+
+@pytest.mark.spec("D13")
+async def test_a_source_is_told_by_which_way_and_whether_from_this_machine(world: World) -> None:
+    path, bare = "/partners/acme/crm.php", {"x-word": ""}
+    assert (await world.post(path, headers=bare, client="127.0.0.1")).status == 200
+    assert (await world.post(f"/webhooks/crm{path}", headers=bare, client="127.0.0.1")).status == 401
+    assert (await world.post(path, headers=bare, client="203.0.113.7")).status == 401
+    forwarded = {**bare, "x-forwarded-for": "127.0.0.1"}
+    assert (await world.post(path, headers=forwarded, client="127.0.0.1")).status == 401
 
 
 @pytest.mark.spec("P5")

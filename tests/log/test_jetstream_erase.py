@@ -90,6 +90,19 @@ async def test_neither_plain_bytes_nor_keys_are_in_the_store_afterwards(
 
 
 @pytest.mark.spec("D10")
+async def test_what_was_refused_goes_also_where_an_id_stands_deep_in_it(server: NatsServer) -> None:
+    ann = b'{"message":{"data":{"document":"users/ann","owner":{"uid":"ann"}}}}'
+    path = b'["projects/p/documents/users/ann"]'
+    other = b'{"message":{"data":{"document":"users/annette","owner":{"uid":"joann"}}}}'
+    refused = [Refused("crm", index, "E1", "no", raw, 1.0) for index, raw in enumerate([ann, path, other])]
+    log = await server.log("log", FakeClock())
+    await log.append([], refused)
+    await log.erase(["ann"])
+    assert [item.index for item in await log.refusals()] == [2]
+    await log.close()
+
+
+@pytest.mark.spec("D10")
 async def test_any_one_id_of_a_record_makes_it_unreadable(server: NatsServer) -> None:
     log = await server.log("log", FakeClock())
     await log.append(

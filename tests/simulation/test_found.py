@@ -75,3 +75,30 @@ async def test_rows_whose_lane_is_opened_twice_at_once_are_loaded_once(tmp_path:
     await s.drained()
     assert s.vendor.order() == ["a1", "a1", "a1", "a2"]
     await s.stop()
+
+
+@pytest.mark.spec("D04", "P7")
+@virtual
+async def test_rows_that_came_due_in_an_outage_go_on_after_it_though_the_clock_was_put_back(
+    tmp_path: Path,
+) -> None:
+    s, down = Stage(tmp_path), [False]
+    s.vendor.answer = lambda m: DOWN if down[0] or (m.message_id == "a1" and s.clock.monotonic() < 20) else OK
+    await s.start()
+    await s.send("a1", person="ann")
+    for n in range(20):
+        await s.send(f"well{n}", person=f"p{n}")
+    await s.pass_s(12)
+    down[0] = True
+    for n in range(20):
+        await s.send(f"ill{n}", person=f"p{n}")
+    await s.pass_s(5)
+    assert s.loop.health.stalled
+    first = s.vendor.attempts("a1")
+    await s.pass_s(300)
+    assert s.vendor.attempts("a1") == first, "it came due, and waits like all others"
+    s.clock.jump(-20_000)
+    down[0] = False
+    await s.pass_s(200)
+    assert len(s.vendor.attempts("a1")) == len(first) + 1
+    await s.stop()

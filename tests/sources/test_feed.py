@@ -176,3 +176,35 @@ async def test_a_caller_who_leaves_does_not_undo_what_it_brought(world: World) -
 def test_a_message_needs_an_id() -> None:
     with pytest.raises(ValueError, match="an id"):
         kept(Message(type="track", user_id="u1"))
+
+
+@pytest.mark.spec("P1")
+async def test_where_a_listener_goes_on_is_kept_with_what_it_heard(world: World) -> None:
+    await world.feed.take(counting("m1"), state={"at": 1})
+    await world.feed.take(counting("m2"))
+    assert world.feed.state == {"at": 1}
+    await world.feed.take(lambda _: (), state={"at": 2})
+    await world.feed.forget_journal()
+    after = Feed("crm", "server", world.store, world.facts, SystemClock())
+    assert after.state == {}
+    await after.recover()
+    assert after.state == {"at": 2}
+    assert await world.ids() == ["m1", "m2"]
+
+
+@pytest.mark.spec("P1")
+async def test_where_a_listener_goes_on_stays_when_what_it_heard_is_not_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise LogFull("no space left")
+
+    await world.feed.take(counting("m1"), state={"at": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "append", full)
+        with pytest.raises(LogFull):
+            await world.feed.take(counting("m2"), state={"at": 2})
+    assert world.feed.state == {"at": 1}
+    with pytest.raises(Unmade):
+        await world.feed.take(lambda _: 1 / 0, state={"at": 2})  # type: ignore[arg-type,return-value]
+    assert world.feed.state == {"at": 1}

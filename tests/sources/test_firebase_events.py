@@ -14,6 +14,7 @@ from google.cloud.firestore_v1.types import Document
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from towpath.feed import kept
 from towpath.message import Message
 from towpath.source import Ignored, Incoming, Malformed, Unfit
 from towpath.sources._firebase_changes import DocumentChange, UserChange
@@ -228,6 +229,37 @@ def test_a_deleted_document_of_the_first_generation() -> None:
     assert calls(World().take(structured(given, "application/json"))) == [("delete", "u1")]
 
 
+NOTHING: dict[str, Incoming] = {
+    "protobuf": binary(TYPE + "deleted", event_data()),
+    "protobuf of no bytes": binary(TYPE + "deleted.withAuthContext", b""),
+    "written": binary(TYPE + "written", event_data()),
+    "json": structured({**cloud_event(TYPE + "deleted"), "data": {}}),
+    "first generation": structured(
+        {
+            "data": {"value": {}, "oldValue": {}, "updateMask": {}},
+            "context": {"eventId": "e1", "eventType": "providers/cloud.firestore/eventTypes/document.delete"},
+        },
+        "application/json",
+    ),
+}
+
+
+@pytest.mark.spec("F036")
+@pytest.mark.parametrize("form", NOTHING)
+def test_a_delete_of_a_document_that_is_not_there_changes_nothing(form: str) -> None:
+    assert World().take(NOTHING[form]) == [Ignored("unknown")]
+
+
+@pytest.mark.spec("F053")
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [("created", {}), ("updated", {}), ("deleted", {"oldValue": {"fields": {}}}), ("deleted", None)],
+)
+def test_an_event_without_its_document_is_kept(kind: str, data: Any) -> None:
+    [unfit] = World().take(structured({**cloud_event(TYPE + kind), "data": data}))
+    assert isinstance(unfit, Unfit)
+
+
 @pytest.mark.spec("F006", "F054")
 def test_a_named_database_and_a_nested_path() -> None:
     name = f"projects/{PROJECT}/databases/eu-1/documents/tenants/t 1/members/ä"
@@ -373,6 +405,73 @@ def test_an_event_of_a_batch_that_cannot_be_read_does_not_stop_the_others() -> N
         "event",
     ]
     assert not any("secret" in one.reason for one in said if isinstance(one, Unfit))
+
+
+BATCH = "application/cloudevents-batch+json"
+GOOD = {**cloud_event(TYPE + "written"), "id": "good", "data": json_data(WRITTEN)}
+BROKEN: dict[str, bytes] = {
+    "no object": b"5",
+    "data that is no base64": b'{"specversion":"1.0","type":"google.cloud.firestore.document.v1.written",'
+    b'"id":"b","data_base64":"!"}',
+    "a map whose fields are a list": msgspec.json.encode(
+        {
+            **GOOD,
+            "data": {
+                "value": {**json_data(WRITTEN)["value"], "fields": {"place": {"mapValue": {"fields": [[]]}}}}
+            },
+        }
+    ),
+    "a number beyond 64 bits": msgspec.json.encode(
+        {
+            **GOOD,
+            "data": {
+                "value": {**json_data(WRITTEN)["value"], "fields": typed_fields({"attributes": {"a": 7}})}
+            },
+        }
+    ).replace(b'"7"', b'"1180591620717411303424"'),
+    "a time that is a map": msgspec.json.encode(
+        {
+            **cloud_event(AUTH + "v2.updated", source=auth_source()),
+            "id": "b",
+            "data": {"value": {"uid": "u9", "metadata": {"createTime": {"a": 1}}}},
+        }
+    ),
+    "a time of 5000 digits": msgspec.json.encode(
+        {
+            **cloud_event(AUTH + "v2.updated", source=auth_source()),
+            "id": "b",
+            "data": {"value": {"uid": "u9", "metadata": {"createTime": "1" * 5000}}},
+        }
+    ),
+    "a time long after the end of clocks": msgspec.json.encode(
+        {
+            **cloud_event(AUTH + "v2.updated", source=auth_source()),
+            "id": "b",
+            "data": {"value": {"uid": "u9", "metadata": {"createTime": "9999-12-31T23:59:59Z"}}},
+        }
+    ),
+}
+
+
+@pytest.mark.spec("F053")
+@pytest.mark.parametrize("name", BROKEN)
+def test_one_that_is_broken_does_not_cost_the_others_of_its_batch(name: str) -> None:
+    body = b"[" + BROKEN[name] + b"," + msgspec.json.encode(GOOD) + b"]"
+    world = World(collections=[{"path": "users", "fields": {"place.city": "city"}}])
+    said = world.take(Incoming("POST", headers={"content-type": BATCH}, body=body))
+    assert isinstance(said[-1], Message)
+    assert said[-1].user_id == "u1"
+    assert len(said) == 2
+    assert all(kept(one) for one in said if isinstance(one, Message))
+
+
+@pytest.mark.spec("F053", "D10")
+def test_of_a_batch_only_the_broken_event_itself_is_kept() -> None:
+    broken = {**cloud_event(TYPE + "written"), "data": {"value": {"name": "x"}}}
+    said = World().take(structured([GOOD, *[broken] * 3, {**broken, "much": "x" * 70_000}], BATCH))
+    letters = [one for one in said if isinstance(one, Unfit)]
+    assert [msgspec.json.decode(one.raw) for one in letters[:3]] == [broken] * 3
+    assert [one.raw for one in letters[3:]] == [b""]
 
 
 @pytest.mark.spec("F053")

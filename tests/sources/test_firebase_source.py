@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import msgspec
 import pytest
 from pydantic import ValidationError
 
+from towpath.destinations._customerio_values import unix_seconds
 from towpath.errors import Unauthorized
 from towpath.message import Message
 from towpath.source import Ignored, Incoming, Page, Unfit
@@ -104,10 +106,16 @@ def test_whoever_shows_neither_is_refused(settings: dict[str, Any], request_: In
 @pytest.mark.spec("F059", "D13")
 def test_an_emulator_needs_no_proof_where_the_settings_say_so() -> None:
     path = f"functions/projects/{PROJECT}/triggers/firebase"
-    firebase(emulator=True).verify(Incoming("POST", path, emulated=True), NOW)
-    for source, emulated in [(firebase(), True), (firebase(emulator=True), False)]:
+    genuine = Incoming("POST", path, route="emulator", local=True)
+    firebase(emulator=True).verify(genuine, NOW)
+    for settings, request in [
+        ({}, genuine),
+        ({"emulator": True}, msgspec.structs.replace(genuine, route="")),
+        ({"emulator": True}, msgspec.structs.replace(genuine, local=False)),
+    ]:
         with pytest.raises(Unauthorized):
-            source.verify(Incoming("POST", path, emulated=emulated), NOW)
+            firebase(**settings).verify(request, NOW)
+    assert firebase().routes() == {}
 
 
 @pytest.mark.spec("D13")
@@ -148,6 +156,15 @@ def test_paths_that_are_none(given: Any, says: str) -> None:
 def test_a_secret_that_can_be_guessed_is_refused() -> None:
     with pytest.raises(ValidationError, match="16 characters"):
         firebase(push_token="short")
+
+
+@pytest.mark.spec("F040", "C121")
+@pytest.mark.parametrize("name", ["created_at", "createdAt"])
+def test_a_created_at_that_could_be_milliseconds_stays_the_year_it_is(name: str) -> None:
+    never = datetime(9999, 12, 31, tzinfo=UTC)
+    [message] = World().hear(written("u1", {"attributes": {name: never, "expires": never}}, 6))
+    assert isinstance(message, Message)
+    assert unix_seconds(message.traits[name]) == message.traits["expires"] == int(never.timestamp())
 
 
 @pytest.mark.spec("F040")
@@ -205,3 +222,18 @@ def test_messages_of_a_listing_say_so() -> None:
     place = {"project": PROJECT, "user": "u1", "at": moment(2), "tenant": "t", "listed": True}
     assert message.context == {"source": {"firebase": place}}
     assert message.timestamp == moment(2)
+
+
+@pytest.mark.spec("F054")
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"listen": True}, "listen needs service_account"),
+        ({"listen": True, "emulator": True, "silence": "0s"}, "at least 1s"),
+    ],
+)
+def test_settings_with_which_listening_would_hear_nothing_are_refused(
+    settings: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        firebase(collections=["users"], **settings)

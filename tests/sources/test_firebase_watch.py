@@ -14,9 +14,9 @@ from google.cloud.firestore_v1.types import ListenResponse
 from towpath.errors import TowpathError
 from towpath.http import Reply, Undelivered
 from towpath.outcome import Paused, Rejected
-from towpath.source import Page
+from towpath.source import Page, State
 from towpath.sources._firebase_changes import DocumentChange
-from towpath.sources._firebase_watch import MOST_AT_ONCE, MOST_WAITING, Watch, keep, listen
+from towpath.sources._firebase_watch import MOST_AT_ONCE, MOST_WAITING, Watch, listen
 from towpath.vendors.firestore_stream import Ended, Target
 
 from .google_world import LOOKED, PROJECT, ROOT, World, document
@@ -112,11 +112,12 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 class Listening:
     """A watch under way, its pages and its end."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, state: State | None = None) -> None:
         self.world = world
+        self.state: State = state or {}
         self.firestore = Firestore()
         watch = Watch(world.project, world.scope(), self.firestore.connect)
-        self.pages = watch.pages()
+        self.pages = watch.pages(self.state)
         self.next: asyncio.Task[Page] | None = None
 
     async def begin(self) -> None:
@@ -137,7 +138,7 @@ class Listening:
     def _is_mere_state(self, asked: asyncio.Task[Page]) -> bool:
         if not asked.done() or asked.exception() is not None or asked.result().items:
             return False
-        keep(asked.result().state, self.world.known)
+        self.state = asked.result().state
         return True
 
     async def page(self) -> list[Any]:
@@ -146,7 +147,7 @@ class Listening:
         assert self.next.done(), "no page came"
         task, self.next = self.next, None
         page = await task
-        keep(page.state, self.world.known)
+        self.state = page.state
         return list(page.items)
 
     async def end(self) -> None:
@@ -309,12 +310,6 @@ async def test_a_token_of_the_sign_in_that_expired_is_fetched_anew() -> None:
         assert forgotten == ["it"]
 
 
-def test_only_how_far_a_listener_is_is_kept() -> None:
-    world = World()
-    keep({"list": "users", "after": "x", "w/users": b"t"}, world.known)
-    assert world.known.values == {"w/users": b"t"}
-
-
 async def test_a_failed_question_about_what_left_begins_the_stream_anew() -> None:
     async with listening() as under_way:
         under_way.world.google.fault = lambda request: Reply(503)
@@ -353,7 +348,7 @@ async def test_a_stream_that_ends_goes_on_from_what_was_kept(end: Exception | No
         await under_way.begin()
         await under_way.advance(4)
         assert firestore.tokens[-1] == [b"t2"]
-        assert [*under_way.world.known.values.values()] == [b"t2"]
+        assert [*under_way.state.values()] == ["dDI="]
 
 
 async def test_a_token_for_one_target_is_not_one_for_all() -> None:
@@ -370,7 +365,7 @@ async def test_tokens_outlive_the_listener() -> None:
     first.firestore.say(current(), token(b"t"))
     await first.advance(0)
     await first.end()
-    second = Listening(world)
+    second = Listening(world, first.state)
     await second.begin()
     assert second.firestore.tokens == [[b"t"]]
     await second.end()
@@ -477,12 +472,12 @@ async def test_a_fault_of_ours_is_not_swallowed() -> None:
 @pytest.mark.parametrize("settings", [{"listen": False}, {"collections": []}])
 def test_without_need_nothing_is_listened_to(settings: dict[str, Any]) -> None:
     world = World(**{"collections": ["users"], "listen": True, **settings})
-    assert listen(world.project, world.scope()) is None
+    assert listen(world.project, {}, world.scope()) is None
 
 
 def test_without_grpc_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(collections=["users"], listen=True)
     monkeypatch.setitem(sys.modules, "grpc", None)
     with pytest.raises(TowpathError) as missing:
-        listen(world.project, world.scope())
+        listen(world.project, {}, world.scope())
     assert "towpath[firebase]" in missing.value.fix

@@ -75,6 +75,7 @@ async def test_targets_are_asked_for_and_responses_heard() -> None:
 
 async def test_an_error_ends_it_by_the_name_of_its_status() -> None:
     async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        await anext(requests)  # a status that comes before the request is written, gRPC calls INTERNAL
         yield ListenResponse.pb()(target_change={})
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "no role")
 
@@ -88,6 +89,7 @@ async def test_an_error_ends_it_by_the_name_of_its_status() -> None:
 
 async def test_a_message_that_cannot_be_read_is_an_end_that_passes() -> None:
     async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        await anext(requests)  # a status that comes before the request is written, gRPC calls INTERNAL
         yield ListenResponse.pb()(target_change={})
         yield b"\xff\xff no message"
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
+import secrets
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -375,11 +378,28 @@ async def test_answers_in_reverse_are_found(at: int) -> None:
         (lambda: date.today(), "date.today"),  # noqa: DTZ011
         (lambda: time.perf_counter_ns(), "time.perf_counter_ns"),
         (lambda: random.Random().random(), "random.random"),
+        (lambda: time.clock_gettime_ns(time.CLOCK_REALTIME), "time.clock_gettime_ns"),
+        (lambda: time.strftime("%Y"), "time.strftime"),
+        (lambda: time.gmtime(), "time.gmtime"),
+        (lambda: time.localtime(), "time.localtime"),
+        (lambda: time.ctime(), "time.ctime"),
+        (lambda: time.asctime(), "time.asctime"),
         (lambda: uuid.uuid4(), "urandom"),
+        (lambda: uuid.uuid1(), "generate_time_safe"),
+        (lambda: uuid.uuid1(node=1, clock_seq=1), "time.time_ns"),
+        (lambda: os.urandom(4), "urandom"),
+        (lambda: os.getrandom(4), "getrandom"),
+        (lambda: ssl.RAND_bytes(4), "RAND_bytes"),
+        (lambda: secrets.token_hex(), "urandom"),
+        (lambda: secrets.randbelow(9), "urandom"),
+        (lambda: secrets.choice([1, 2]), "urandom"),
+        (lambda: random.SystemRandom().random(), "urandom"),
         (lambda: datetime.fromtimestamp(0.0, UTC).strftime("%Y"), ""),
+        (lambda: datetime.strptime("2020-01-02", "%Y-%m-%d").timetuple(), ""),  # noqa: DTZ007
     ],
 )
 def test_what_is_not_pure_is_named(work: Callable[[], object], named: str) -> None:
+    work()  # what is cached at first may look at a clock
     with watching() as noticed:
         work()
     assert named in noticed if named else not noticed

@@ -45,6 +45,7 @@ class Connections:
                 "configured": row.connection in configured,
                 "waiting": row.waiting,
                 "dead": row.dead,
+                "leaving": list(self._app.leaving.of(row.connection)),
             }
             for row in await self._app.store.balance()
         ]

@@ -1,4 +1,4 @@
-"""Routes of what was kept and what became of it: events, refusals, deliveries."""
+"""Routes of what was kept and what became of it: events, deliveries."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ class Events:
         return [
             ("GET", "/events", self.events),
             ("GET", "/events/{name:path}", self.event),
-            ("GET", "/refusals", self.refusals),
             ("GET", "/deliveries", self.deliveries),
             ("GET", "/deliveries/{position:int}", self.delivery),
             ("POST", "/deliveries/retry", self.retry),
@@ -43,7 +42,16 @@ class Events:
             before = asking.number(request, "before", 0, most=2**62)
         if source is None:
             return [views.event(row) for row in await self._app.store.latest(most, before)]
+        await self._check(source)
         return [views.event(row) for row in await self._newest_of(source, most, before)]
+
+    async def _check(self, source: str) -> None:
+        """Refuse a source that neither the file nor the log knows."""
+        known = sorted({*self._app.config.sources, *await self._app.store.counts()})
+        if source not in known:
+            raise Missing(
+                f"there is no source {source!r}", code="E4413", fix=f"known: {', '.join(known) or 'none'}"
+            )
 
     async def _newest_of(self, source: str, most: int, before: int | None) -> list[Record]:
         found: list[Record] = []
@@ -99,17 +107,12 @@ class Events:
 
     def _unread(self, running: Any, position: int, source: str) -> list[dict[str, Any]]:
         """Say of a message that a connection has not come to yet, that it waits there."""
-        if source not in running.entry.sources or running.loop.cursor >= position:
+        if source not in running.loop.connection.sources or running.loop.cursor >= position:
             return []
         reason = "other deliveries are before it"
         return [
             {"connection": running.entry.name, "position": position, "state": "waiting", "reason": reason}
         ]
-
-    async def refusals(self, request: Request) -> Any:
-        """List what ingest would not take."""
-        source, most = request.query_params.get("source"), asking.number(request, "limit", 20)
-        return [views.refused(row) for row in await self._app.store.refusals(source, most)]
 
     async def deliveries(self, request: Request) -> Any:
         """List deliveries that wait, and the newest that ended."""
@@ -124,7 +127,11 @@ class Events:
         """List the deliveries of one position."""
         position = request.path_params["position"]
         records = await self._at(str(position))
-        return await self._trace(position, records[0].source if records else "")
+        trace = await self._trace(position, records[0].source if records else "")
+        if not trace and not records:
+            title = f"nothing is known of the position {position}"
+            raise Missing(title, code="E4401", fix="towpath deliveries list")
+        return trace
 
     async def retry(self, request: Request) -> Any:
         """Make parked deliveries due now."""

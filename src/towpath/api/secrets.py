@@ -40,7 +40,8 @@ class SecretRoutes:
         """Keep a secret and put it in force."""
         value = (await asking.body(request)).get("value")
         if not isinstance(value, str) or not value:
-            raise TowpathError("a secret needs a value", code="E5015", data="Nothing was changed.")
+            fix = "pipe it in:  towpath secrets set NAME < key.txt"
+            raise TowpathError("a secret needs a value", code="E5015", fix=fix, data="Nothing was changed.")
         self._secrets.set(request.path_params["name"], value)
         return {"saved": True, **await self._apply()}
 

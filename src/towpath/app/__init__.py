@@ -34,7 +34,9 @@ from ..secrets import Secrets
 from ..state import Reserve, State
 from ..transport_http1 import Http1Transport
 from ..wiring import allowances, connection_of
+from .leaving import Leaving
 from .people import Mentions, People
+from .push import Push
 from .running import Running
 from .sources import Sources
 from .trim import Trim
@@ -46,11 +48,17 @@ log = structlog.get_logger("towpath.app")
 
 
 class Reloaded(Struct, frozen=True):
-    """What a reload did: connections started anew, connections ended, and keys that need a restart."""
+    """What a reload did: connections started anew, connections ended, and keys that need a restart.
+
+    `leaving` names by connection the sources that were taken off it and still have deliveries there,
+    `waiting` counts what waits on connections that the file no longer has.
+    """
 
     started: list[str]
     ended: list[str]
     needs_restart: list[str]
+    leaving: Mapping[str, list[str]] = {}
+    waiting: Mapping[str, int] = {}
 
 
 class App:
@@ -68,6 +76,8 @@ class App:
     people: People
     jobs: Jobs
     sources: Sources
+    push: Push
+    leaving: Leaving
 
     def __init__(
         self,
@@ -149,8 +159,14 @@ class App:
         self.jobs = Jobs(self.state.jobs, self.clock, redact=self._redact)
         undo.callback(self.jobs.close)
         self.ingest = self._make_ingest(config)
-        self.sources = Sources(self.store, self.state, self.clock, self._open_transport, self.jobs)
+        self.sources = Sources(
+            self.store, self.state, self.clock, self._open_transport, self.jobs, self.bus.tell
+        )
         await self.sources.apply(config)
+        self.push = Push(self.store, self.state, self.clock, self._open_transport, self.jobs)
+        undo.push_async_callback(self.push.stop)
+        await self.push.apply(config)
+        self.leaving = Leaving(self.store, self.state)
         await self._connect(config)
         await self._register_jobs(config)
 
@@ -167,17 +183,24 @@ class App:
                 self._start(self._make_running(entry, self.config))
         await self._warn_of_leftovers()
         self.sources.listen()
+        await self.push.begin()
         await self.jobs.start()
 
-    async def _warn_of_leftovers(self) -> None:
-        """Name connections that the file no longer has: they hold their records, and the disk, for ever."""
+    async def _warn_of_leftovers(self) -> dict[str, int]:
+        """Name connections that the file no longer has: they hold their records, and the disk, for ever.
+
+        How much waits on each.
+        """
         configured = {entry.name for entry in self.config.connections}
+        leftovers: dict[str, int] = {}
         for row in await self.store.balance():
             if row.connection not in configured:
                 log.warning(
                     "not in the configuration any more: its records are kept until it is dropped",
                     connection=row.connection, waiting=row.waiting, fix="towpath connections drop",
                 )  # fmt: skip
+                leftovers[row.connection] = row.waiting
+        return leftovers
 
     async def halt(self) -> None:
         """Stop delivering, within 10 seconds: calls under way end and are settled, jobs keep their place."""
@@ -210,6 +233,7 @@ class App:
             ]
             self._put_in_force(config)
             await self.sources.apply(config)
+            await self.push.apply(config)
             await self._register_jobs(config)
             return await self._replace(fresh)
 
@@ -227,15 +251,19 @@ class App:
     async def _replace(self, fresh: list[Running]) -> Reloaded:
         wanted = {entry.name for entry in self.config.connections if entry.enabled}
         changed = {running.entry.name for running in fresh}
-        leaving = [name for name in self.connections if name in changed or name not in wanted]
-        await asyncio.gather(*(self.connections.pop(name).stop() for name in leaving))
+        stopping = [name for name in self.connections if name in changed or name not in wanted]
+        await asyncio.gather(*(self.connections.pop(name).stop() for name in stopping))
         # Only now: a loop that still ran could pass records of a source that was added, and nobody would
         # deliver them.
         await self._connect(self.config)
         for running in fresh:
-            self._start(running)
-        ended = [name for name in leaving if name not in changed]
-        return Reloaded(sorted(changed), ended, self._needs_restart)
+            # Made to see whether it can be; only now it is known what still runs dry there.
+            known = running.loop.connection.leaving == self.leaving.of(running.entry.name)
+            self._start(running if known else self._make_running(running.entry, self.config))
+        ended = [name for name in stopping if name not in changed]
+        leaving = {name: list(left) for name in self.connections if (left := self.leaving.of(name))}
+        waiting = {name: count for name, count in (await self._warn_of_leftovers()).items() if count}
+        return Reloaded(sorted(changed), ended, self._needs_restart, leaving, waiting)
 
     def _runs(self, entry: ConnectionEntry, config: Config) -> bool:
         running = self.connections.get(entry.name)
@@ -270,7 +298,8 @@ class App:
 
     async def _connect(self, config: Config) -> None:
         for entry in config.connections:
-            await self.store.connect(entry.name, entry.sources, entry.start)
+            if entry.name not in self.connections:  # one that runs on is unchanged
+                await self.leaving.connect(entry)
 
     def _make_ingest(self, config: Config) -> Ingest:
         limits = config.server.limits
@@ -292,7 +321,7 @@ class App:
         return Running(entry, destination, self.clock, lambda: self._make_loop(entry, destination))
 
     def _make_loop(self, entry: ConnectionEntry, destination: DestinationEntry) -> DeliveryLoop:
-        connection = connection_of(entry, destination)
+        connection = connection_of(entry, destination, self.leaving.of(entry.name))
         return DeliveryLoop(
             connection,
             self.store,
@@ -331,7 +360,7 @@ class App:
             timeout_s=entry.retry.timeout_s,
             secrets=setting_secrets(entry.settings),
         )
-        return Scope(http, self.clock, self.state.memory(connection))
+        return Scope(http, self.clock, self.state.memory(connection), self.push.ports(entry, connection))
 
     def _throttles(self, entry: DestinationEntry, destination: Destination[Any]) -> Mapping[str, Throttle]:
         budgets: dict[str, Throttle] = {}

@@ -58,13 +58,17 @@ class People:
         """Read the suppressed ids."""
         self._suppressed = await self._store.suppressed()
 
-    def suppressed(self, message: Message) -> bool:
-        """Whether a message concerns a suppressed person, or one who is being erased since it came."""
+    def suppressed(self, message: Message, position: int) -> bool:
+        """Whether a message concerns a suppressed person, or one who is being erased since it came.
+
+        By its position: a clock that was put back since then would let it go.
+        """
         if not self._suppressed and not self._erasing:
             return False
-        return any(
-            known in self._suppressed or message.received_at < self._erasing.get(known, 0.0)
-            for known in (message.user_id, message.anonymous_id)
+        named = (message.user_id, message.anonymous_id)
+        return any(known in self._suppressed for known in named if known) or any(
+            position <= self._erasing.get(known, 0)
+            for known in (*named, message.previous_id)  # an alias that names the person is erased as well
             if known
         )
 
@@ -108,7 +112,7 @@ class People:
         try:
             await self._landed(ids)
             # What comes from here on may outlive the erase, and is then delivered like any other.
-            self._erasing |= dict.fromkeys(ids, self._clock.now())
+            self._erasing |= dict.fromkeys(ids, self._store.last())
             await self._forget_journals()
             erased = await self._store.erase(ids)
             for loop in self._loops():

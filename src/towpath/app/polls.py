@@ -16,7 +16,7 @@ from ..feed import Fed, Feed, Unmade
 from ..http import Undelivered
 from ..jobs import GiveUp, Job, Run, Snooze
 from ..outcome import Retry
-from ..source import Heard, Known, Page, Poll, Polled, Source, SourceScope, Unfit
+from ..source import Heard, Known, Page, Poll, Polled, Source, SourceScope, State, Unfit
 
 Text: TypeAlias = Annotated[str, BeforeValidator(str)]  # `full=true` arrives as true
 SHORTEST_WAIT_S = 5.0
@@ -78,20 +78,25 @@ class PollJob(Job[PollSettings]):
         return await take(self._feed, self._polled, page)
 
 
-async def take(feed: Feed, source: Source[Any], page: Page) -> Fed:
-    """Take a page in; where towpath fails to read it item by item, the one at fault as a dead letter."""
+async def take(feed: Feed, source: Source[Any], page: Page, *, state: State | None = None) -> Fed:
+    """Take a page in; where towpath fails to read it item by item, the one at fault as a dead letter.
+
+    A listener's `state` is kept with the last of it.
+    """
     try:
-        return await feed.take(partial(_heard, source, page))
+        return await feed.take(partial(_heard, source, page), state=state)
     except Unmade as error:
         if len(page.items) == 1:
             letter = Unfit("unforeseen", f"towpath failed to read this: {error}", _raw(page.items[0]))
-            return await feed.take(lambda _: (letter,))
+            return await feed.take(lambda _: (letter,), state=state)
     whole = Fed()
     for item in page.items:
         part = await take(feed, source, msgspec.structs.replace(page, items=[item]))
         whole.messages += part.messages
         whole.unfit += part.unfit
         whole.ignored = Counter(whole.ignored) + Counter(part.ignored)
+    if state is not None:
+        await feed.take(lambda _: (), state=state)
     return whole
 
 

@@ -26,6 +26,7 @@ from ..message import Message
 from ..redaction import setting_secrets
 from ..source import Heard, Inbound, Known, Listening, Page, Polled, Source, SourceScope
 from ..state import State
+from .line import Line
 from .polls import PollJob, take
 
 BACK_OFF_S = (1.0, 5.0, 15.0, 60.0, 300.0)
@@ -35,20 +36,28 @@ log = structlog.get_logger("towpath.sources")
 
 
 class Station(Struct):
-    """One source at work; `hearing` is the task that listens, where it does."""
+    """One source at work; `hearing` is the task that listens on `line`, where it does."""
 
     entry: SourceEntry
     source: Source[Any]
     feed: Feed
     budgets: Mapping[str, Budget]
     hearing: asyncio.Task[None] | None = None
-    failure: str = ""
+    line: Line | None = None
 
 
 class Sources:
     """Every source of the configuration but the event API's. `apply` puts a configuration in force."""
 
-    def __init__(self, log: Log, state: State, clock: Clock, transport: Transport, jobs: Jobs) -> None:
+    def __init__(
+        self,
+        log: Log,
+        state: State,
+        clock: Clock,
+        transport: Transport,
+        jobs: Jobs,
+        tell: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    ) -> None:
         self.stations: dict[str, Station] = {}
         self.webhooks = Webhooks({}, clock)
         self._log = log
@@ -56,6 +65,7 @@ class Sources:
         self._clock = clock
         self._transport = transport
         self._jobs = jobs
+        self._tell = tell  # who listens to what happens
         self._listening = False
         self._telling: set[asyncio.Task[None]] = set()
         self._feeds: dict[str, Feed] = {}  # one for each name as long as we live: it keeps the turns apart
@@ -80,6 +90,11 @@ class Sources:
                 self.stations[name] = await self._station(config.sources[name], source)
                 await self._register(name)
         self._open_doors(config)
+        for name in await self.left_behind(config):
+            log.warning(
+                "not in the configuration any more: what it remembers of people is kept until it is dropped",
+                source=name, fix=f"towpath sources drop {name}",
+            )  # fmt: skip
         if self._listening:
             self.listen()
 
@@ -114,10 +129,24 @@ class Sources:
             self._telling.add(task)
             task.add_done_callback(self._telling.discard)
 
-    def persons(self, names: Iterable[str]) -> int:
-        """How many people these sources know together."""
+    async def persons(self, names: Iterable[str]) -> int:
+        """How many people these sources know together; they are counted on the disk, off the loop."""
         stations = [self.stations[name] for name in names if name in self.stations]
-        return sum(station.source.persons(station.feed.facts.view()) for station in stations)
+        counts = [
+            asyncio.to_thread(station.source.persons, station.feed.facts.view()) for station in stations
+        ]
+        return sum(await asyncio.gather(*counts))
+
+    async def left_behind(self, config: Config) -> list[str]:
+        """The sources that remember something, and that a configuration does not have."""
+        found = await asyncio.to_thread(self._state.remembering)
+        return [name for name in found if name not in config.sources]
+
+    async def drop(self, name: str) -> int:
+        """Forget what a removed source remembers; how many facts. One of its name begins anew."""
+        self._feeds.pop(name, None)
+        await self._log.append((), (), (name, {}))
+        return await asyncio.to_thread(self._state.forget_source, name)
 
     async def forget_journals(self) -> None:
         """Take what the last turns learnt out of the log: an erase is about to begin."""
@@ -125,12 +154,12 @@ class Sources:
             await feed.forget_journal()
 
     def standing(self) -> Mapping[str, dict[str, Any]]:
-        """What each source ignored and refused since the start, and why it does not hear, if so."""
+        """What each source ignored and refused since the start, and how its line is, where it listens."""
         return {
             name: {
                 "ignored": dict(station.feed.counts),
                 "unauthorized": self.webhooks.refused[name],
-                "failure": station.failure,
+                "line": None if station.line is None else station.line.shown(),
             }
             for name, station in self.stations.items()
         }
@@ -179,7 +208,7 @@ class Sources:
 
     def _open_doors(self, config: Config) -> None:
         doors = {
-            name: Door(station.source, station.feed, getattr(station.entry.settings, "emulator", False))
+            name: Door(station.source, station.feed)
             for name, station in self.stations.items()
             if isinstance(station.source, Inbound)
         }
@@ -188,31 +217,32 @@ class Sources:
 
     async def _keep_listening(self, name: str, station: Station) -> None:
         """Listen for ever; begin again after a pause when it ends or fails."""
-        failures = 0
+        failures, line = 0, Line(name, self._clock, self._tell)
         while True:
             began_s = self._clock.monotonic()
             try:
-                pages = _pages(station.source, self._scope(station, {}))
+                pages = _pages(station.source, station.feed.state, self._scope(station, {}))
                 if pages is None:
                     return
-                await self._hear(station, pages)
-                station.failure = "the connection ended"
+                station.line = line
+                await self._hear(station, line, pages)
+                why = "the connection ended"
             except Exception as error:
-                station.failure = f"{type(error).__name__}: {str(error)[:300]}"
+                why = f"{type(error).__name__}: {str(error)[:300]}"
             failures = 0 if self._clock.monotonic() - began_s >= STEADY_S else failures + 1
             pause_s = BACK_OFF_S[min(failures, len(BACK_OFF_S)) - 1] if failures else BACK_OFF_S[0]
-            log.warning(
-                "a source does not hear and begins again",
-                source=name, why=station.failure, again_in_s=pause_s,
-            )  # fmt: skip
+            line.failed(why, pause_s)
             await self._clock.sleep(pause_s)
 
-    async def _hear(self, station: Station, pages: AsyncIterator[Page]) -> None:
+    async def _hear(self, station: Station, line: Line, pages: AsyncIterator[Page]) -> None:
+        line.begin()
+        holding = asyncio.create_task(line.hold())
         try:
             async for page in pages:
-                await take(station.feed, station.source, page)
-                station.failure = ""
+                await take(station.feed, station.source, page, state=page.state)
+                line.heard()
         finally:
+            holding.cancel()
             if isinstance(pages, AsyncGenerator):
                 await pages.aclose()
 
@@ -229,11 +259,11 @@ async def _tell(station: Station, message: Message) -> None:
         log.warning("a source did not hear of a dead letter", source=station.entry.name, error=why)
 
 
-def _pages(source: Source[Any], scope: SourceScope) -> AsyncIterator[Page] | None:
-    return source.listen(scope) if isinstance(source, Listening) else None
+def _pages(source: Source[Any], state: Mapping[str, Any], scope: SourceScope) -> AsyncIterator[Page] | None:
+    return source.listen(state, scope) if isinstance(source, Listening) else None
 
 
 def _source(entry: SourceEntry) -> Source[Any] | None:
-    """The source of an entry; None for the event API, which is not a class of its own."""
-    kind: Callable[[Any], Any] = registry.sources()[entry.type]
+    """The source of an entry; None for the event API, no class of its own, and for what is built in."""
+    kind: Callable[[Any], Any] | None = registry.sources().get(entry.type)
     return kind(entry.settings) if isinstance(kind, type) and issubclass(kind, Source) else None

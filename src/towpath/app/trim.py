@@ -15,7 +15,7 @@ from ..state import Reserve, State
 if TYPE_CHECKING:
     from datetime import timedelta
 
-STEPS = 4
+STEPS = 5
 
 
 class Trim(Job[NoSettings]):
@@ -40,7 +40,7 @@ class Trim(Job[NoSettings]):
         self._retention = retention
 
     async def run(self, run: Run[NoSettings]) -> None:
-        """Four steps, each of which bears repeating; `written` counts what was dropped."""
+        """Five steps, each of which bears repeating; `written` counts what was dropped."""
 
         def before(keep: timedelta) -> float:
             return run.clock.now() - keep.total_seconds()
@@ -51,6 +51,8 @@ class Trim(Job[NoSettings]):
         self._dropped(run, "dead letters", await self._store.prune(before(keep.dead_letters)))
         stale = await asyncio.to_thread(self._state.prune, run.clock.now())
         self._dropped(run, "facts of sources", stale)
+        sends = await asyncio.to_thread(self._state.campaigns.prune, before(keep.jobs))
+        self._dropped(run, "pushes", sends)
         self._dropped(run, "runs of jobs", await self._jobs.prune(before(keep.jobs)))
 
     def _dropped(self, run: Run[NoSettings], what: str, number: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import typer
 
 from ..errors import TowpathError
-from . import connect, data, firebase, fixtures, imports, jobs, new, operate, program, traffic
-from .output import fail
+from . import connect, data, firebase, fixtures, imports, jobs, new, operate, program, push, sources, traffic
+from .output import WrongUse, fail
 
 app = typer.Typer(
     name="towpath",
@@ -44,10 +45,12 @@ for group, name in (
     (operate.destinations, "destinations"),
     (operate.connections, "connections"),
     (operate.connectors, "connectors"),
+    (sources.sources, "sources"),
     (operate.secrets, "secrets"),
     (operate.audit, "audit"),
     (jobs.jobs, "jobs"),
     (firebase.firebase, "firebase"),
+    (push.push, "push"),
     (new.new, "new"),
     (imports.imports, "import"),
 ):
@@ -66,20 +69,23 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app()
+        # What is wrong with the words themselves is shown to people by typer, to programs by us.
+        code = app(standalone_mode="--json" not in sys.argv)
+        return code if isinstance(code, int) else 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 1
     except TowpathError as error:
         return _said(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
+    except (BrokenPipeError, typer.Abort):
         return 1
     except Exception as error:
+        if hasattr(error, "format_message"):
+            return _said(_misused(error))
         if os.environ.get("TOWPATH_DEBUG"):
             raise
         return _said(_unforeseen(error))
-    return 0
 
 
 def _said(error: TowpathError) -> int:
@@ -87,6 +93,13 @@ def _said(error: TowpathError) -> int:
         return fail(error, as_json="--json" in sys.argv)
     except BrokenPipeError:
         return 1
+
+
+def _misused(error: Any) -> WrongUse:
+    """An error of typer's: a missing argument, a word that is no command or no number."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "towpath"
+    about = error.format_message() or "this command needs more words"
+    return WrongUse(about, code="E5034", fix=f"{command} --help", data="Nothing was done.")
 
 
 def _unforeseen(error: Exception) -> TowpathError:

@@ -14,13 +14,14 @@ from ..clock import SystemClock
 from .asking import Asking, warn_of_history
 from .client import path
 from .installing import (
-    TOKEN_BYTES,
     address_notes,
     carry_out,
     connected,
     finish,
     firebase_notes,
+    own_secret,
     public_url,
+    rehearse,
     text_of,
 )
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
@@ -81,7 +82,12 @@ BaseUrl: TypeAlias = Annotated[
     str, typer.Option(help="One URL for all of its APIs, like that of a simulator or a proxy.")
 ]
 Sources: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--from", help="A source whose messages go there; several times for more.")
+    list[str] | None,
+    typer.Option(
+        "--from",
+        help="A source of the configuration whose messages go there; several times for more. Without it "
+        "nothing goes there until a connection says so.",
+    ),
 ]
 Report: TypeAlias = Annotated[
     bool,
@@ -115,8 +121,17 @@ PushToken: TypeAlias = Annotated[
     str,
     typer.Option(
         envvar="FIREBASE_PUSH_TOKEN",
-        help="What pushed events have to show; better FIREBASE_PUSH_TOKEN. Without it and without a service "
-        "account one is made and shown once.",
+        help="What pushed events have to show; better FIREBASE_PUSH_TOKEN. Without it the one that is "
+        "kept stays; without that and without a service account one is made and shown once.",
+    ),
+]
+ForwarderKey: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--signing-key",
+        envvar="FIREBASE_SIGNING_KEY",
+        help="What the forwarder function signs with; better FIREBASE_SIGNING_KEY. Without it the one that "
+        "is kept stays, or one is made and shown once.",
     ),
 ]
 Listen: TypeAlias = Annotated[
@@ -179,11 +194,14 @@ def install_customerio(
             code="E5053",
             data="Nothing was written.",
         )
+    rehearse(config, plan(given, given.region or "auto"), replace=replace)
     found = (given.region or "auto") if no_test else _ask_region(given)
     done = carry_out(config, plan(given, found), replace=replace)
     done.fields["region"] = found
     if not connected(done.config, name):
-        done.notes.append(f"nothing goes there yet: add  {{from: SOURCE, to: [{name}]}}  to connections")
+        known = [source for source in done.config.sources if source != f"{name}_webhooks"]
+        source = known[0] if len(known) == 1 else "SOURCE"
+        done.notes.append(f"nothing goes there yet: add  {{from: {source}, to: [{name}]}}  to connections")
     if given.signing_key:
         done.notes.append(f"let Customer.io report to  {webhooks_url(done.config, name)}")
         done.notes += address_notes(done.config)
@@ -200,15 +218,14 @@ def _ask_region(given: CustomerIo) -> Literal["us", "eu"]:
 
 def _register(given: CustomerIo, region: Literal["us", "eu"], config: Config) -> str:
     """Have Customer.io report here; what was done for that, and what is left to do."""
+    from ..install.customerio import app_api
     from ..install.reporting import register
-    from ..vendors.customerio import APP_URLS, AppApi, app_credentials
 
     if not config.server.public_url:
         return "Customer.io was not told to report here: set  server.public_url  and run this with --replace"
     endpoint = webhooks_url(config, given.name)
     signed = bool(given.signing_key)
-    url, keys = given.base_url or APP_URLS[region], app_credentials(given.app_api_key)
-    did = _asked(lambda http: register(AppApi(http, url, keys), endpoint, signed=signed))
+    did = _asked(lambda http: register(app_api(given, region, http), endpoint, signed=signed))
     told = f"reporting webhook to {endpoint}: {did}"
     key = "copy its signing key from Customer.io: Integrations, Reporting Webhooks, and run this again with"
     return told if signed else f"{told}; {key} --signing-key and --replace"
@@ -237,6 +254,7 @@ def install_firebase(
     service_account: ServiceAccount = None,
     collections: Collections = None,
     push_token: PushToken = "",
+    signing_key: ForwarderKey = "",
     listen: Listen = None,
     destinations: Destinations = None,
     backfill: Annotated[
@@ -253,22 +271,30 @@ def install_firebase(
     """
     from ..install.firebase import Firebase, can_listen, plan
 
-    warn_of_history(context, ("push_token",))
+    warn_of_history(context, ("push_token", "signing_key"))
     asking = Asking()
     account = text_of(service_account)
+    if backfill and not account:
+        raise WrongUse(
+            "--backfill needs --service-account", code="E5054",
+            why="without one nobody may list users and documents", data="Nothing was written.",
+        )  # fmt: skip
+    token = own_secret(config, name, "push_token", push_token, make=not account)
+    key = own_secret(config, name, "signing_key", signing_key)
     given = Firebase(
         name,
         project if account else asking.need("FIREBASE_PROJECT", "Firebase project", project),
         account,
         collections or _words(asking.want("FIREBASE_COLLECTION", "Firestore collection", "")),
-        push_token or ("" if account else SystemClock().token(TOKEN_BYTES).hex()),
+        token.value,
+        key.value,
         can_listen() if listen is None else listen,
         destinations or only_customerio(config),
     )
     done = carry_out(config, plan(given), replace=replace)
     if not connected(done.config, name):
         done.notes.append(f"nobody hears of it yet:  towpath connectors install customerio --from {name}")
-    done.notes += firebase_notes(given, done.config, made=not push_token)
+    done.notes += firebase_notes(given, done.config, token=token, key=key)
     finish(done, [] if no_test else [path("sources", name, "test")], as_json=json)
     if backfill:
         from .jobs import run_job

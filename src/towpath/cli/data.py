@@ -29,10 +29,15 @@ DONE_COLUMNS = ["connection", "position", "state", "reason", "code", "attempts",
 WAITING_COLUMNS = ["connection", "position", "person", "attempts", "due", "reason"]
 DEAD_COLUMNS = ["id", "connection", "type", "event", "user_id", "code", "attempts", "died_at", "reason"]
 MENTION_COLUMNS = ["id", "records", "waiting", "dead"]
-REFUSED_COLUMNS = ["id", "source", "at", "index", "code", "reason"]
+REFUSED_COLUMNS = ["name", "source", "at", "index", "code", "reason"]
+DIGITS_MAX = 40
 
 Ids = Annotated[list[str], typer.Argument(help="Exact userIds or anonymousIds.")]
-Letters = Annotated[list[int] | None, typer.Argument(help="Numbers of dead letters.")]
+Letters = Annotated[list[str] | None, typer.Argument(metavar="NUMBERS", help="Numbers of dead letters.")]
+LettersOrRefused = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NUMBERS", help="Numbers of dead letters; r7 is the refused item 7."),
+]
 ConnectionFilter = Annotated[str | None, typer.Option("--connection", help="Only this connection.")]
 CodeFilter = Annotated[int | None, typer.Option("--code", help="Only this HTTP status.")]
 PersonFilter = Annotated[
@@ -143,6 +148,12 @@ def list_letters(
     """Show dead letters, newest first."""
     client = Client(config)
     if refused:
+        if any(given is not None for given in (connection, code, reason, person)):
+            raise WrongUse(
+                "--refused takes no other filter", code="E5032",
+                why="what was not taken in has no connection, no status and no person",
+                fix="towpath dlq list --refused --limit 50",
+            )  # fmt: skip
         show_rows(client.get("/refusals", limit=limit), REFUSED_COLUMNS, "nothing was refused", as_json=json)
         return
     rows = client.get("/dlq", connection=connection, code=code, reason=reason, person=person, limit=limit)
@@ -151,12 +162,19 @@ def list_letters(
 
 @dlq.command("show")
 def show_letter(
-    number: Annotated[int, typer.Argument(help="The dead letter's number.")],
+    number: Annotated[
+        str, typer.Argument(metavar="NUMBER", help="The dead letter's number; r7 is the refused item 7.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Show a dead letter with message, request and answer."""
-    show_fields(Client(config).get(path("dlq", number)), as_json=json)
+    """Show a dead letter with message, request and answer, or a refused item.
+
+    Example:  towpath dlq show r7
+    """
+    letters, refused = _numbers([number])
+    where = path("dlq", letters[0]) if letters else path("refusals", refused[0])
+    show_fields(Client(config).get(where), as_json=json)
 
 
 @dlq.command("replay")
@@ -171,10 +189,12 @@ def replay_letters(
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Deliver dead letters again: by number, by filter, or all.
+    """Deliver dead letters again: by number, by filter, or all. A number that is not there replays nothing.
 
     Example:  towpath dlq replay --connection kustomer --code 400
     """
+    if refused := _numbers(numbers or [])[1]:
+        raise _never_taken(refused[0])
     where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
     counts = Client(config).post("/dlq/replay", where)
     if json:
@@ -185,7 +205,7 @@ def replay_letters(
 
 @dlq.command("drop")
 def drop_letters(
-    numbers: Letters = None,
+    numbers: LettersOrRefused = None,
     config: ConfigOption = DEFAULT_CONFIG,
     connection: ConnectionFilter = None,
     code: CodeFilter = None,
@@ -196,21 +216,47 @@ def drop_letters(
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete dead letters for good."""
+    """Delete dead letters, or refused items, for good. A number that is not there deletes nothing.
+
+    Example:  towpath dlq drop 7 r12 --yes
+    """
     where = _filter(numbers, connection, code, reason, person, message_id, everything=everything)
+    what = "letters and refused items" if "refused" in where else "dead letters"
     client = Client(config)
     if not yes:
         count = client.post("/dlq/count", where)["count"]
-        confirm(f"Delete {count} dead letters? They cannot be replayed after that.", yes=yes)
+        confirm(f"Delete {count} {what}? They cannot be replayed after that.", yes=yes)
     dropped = client.post("/dlq/drop", where)
     if json:
         show_json(dropped)
         return
-    say(f"{dropped['dropped']} dead letters deleted")
+    say(f"{dropped['dropped']} {what} deleted")
+
+
+def _numbers(names: list[str]) -> tuple[list[int], list[int]]:
+    """The numbers of dead letters, and those of refused items: they are counted apart, and have an r."""
+    for name in names:
+        digits = name.removeprefix("r")
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= DIGITS_MAX):
+            raise typer.BadParameter(
+                f"{name!r} is no number of a dead letter, like 7, or refused item, like r7"
+            )
+    letters = [int(name) for name in names if name[0] != "r"]
+    return letters, [int(name[1:]) for name in names if name[0] == "r"]
+
+
+def _never_taken(number: int) -> WrongUse:
+    return WrongUse(
+        "a refused item cannot be replayed",
+        code="E5033",
+        why="it was never taken in: its sender was told, or is a source that sent something unusable",
+        fix=f"towpath dlq show r{number}  says what is wrong; send it again as it should be",
+        data="Nothing was changed.",
+    )
 
 
 def _filter(
-    numbers: list[int] | None,
+    numbers: list[str] | None,
     connection: str | None,
     code: int | None,
     reason: str | None,
@@ -219,8 +265,10 @@ def _filter(
     *,
     everything: bool,
 ) -> dict[str, Any]:
+    letters, refused = _numbers(numbers or [])
     where = {
-        "ids": numbers or None,
+        "ids": letters if numbers else None,
+        "refused": refused or None,
         "connection": connection,
         "code": code,
         "reason": reason,
@@ -253,9 +301,10 @@ def erase_person(
     Without --yes it shows what would go and asks.  Example:  towpath people erase u1 anonymous-7
     """
     client = Client(config)
-    if not yes:
+    if not yes and not json:
         rows = client.post("/people/mentions", {"ids": ids})
         show_rows(rows, MENTION_COLUMNS, "nothing names these ids", as_json=False)
+    if not yes:
         confirm("Erase all of this for good? A message that names several ids goes as a whole.", yes=yes)
     show_fields(client.post("/people/erase", {"ids": ids}), as_json=json)
 

@@ -86,7 +86,7 @@ def _start(
     as_json: bool,
     given: dict[str, Any],
 ) -> None:
-    name = f"{source or _only_source(config)}.{poll}"
+    name = f"{_source(config, source)}.{poll}"
     if all(row["job"] != name for row in Client(config).get("/jobs")):
         raise WrongUse(
             f"there is no job {name}",
@@ -108,13 +108,20 @@ def _start(
     return jobs.run_job(name, words, config, follow, as_json)
 
 
-def _only_source(config: Path) -> str:
-    """The configuration's one source of this type. Raises `WrongUse`."""
+def _source(config: Path, wanted: str | None) -> str:
+    """The source of this type that is wanted, or the configuration's only one. Raises `WrongUse`."""
     rows = Client(config).get("/connectors")
     names = [row["name"] for row in rows if row["role"] == "source" and row["type"] == "firebase"]
-    if len(names) == 1:
-        return str(names[0])
+    if wanted in names or (wanted is None and len(names) == 1):
+        return wanted or str(names[0])
     listed = ", ".join(names)
+    if wanted is not None:
+        raise WrongUse(
+            f"there is no firebase source {wanted!r}",
+            code="E4412",
+            fix=f"known: {listed or 'none; towpath connectors install firebase'}",
+            data="Nothing was started.",
+        )
     raise WrongUse(
         f"the configuration has several firebase sources: {listed}"
         if names

@@ -37,6 +37,12 @@ def test(
         raise WrongUse(
             f"there are no fixtures in {place}", code="E4404", fix="write one: docs/mapping.md shows how"
         )
+    if absent := [str(file) for file in wanted if not file.is_file()]:
+        raise WrongUse(
+            f"there is no file {', '.join(absent)}", code="E2401",
+            fix="name fixture files, or none for tests/*.yaml beside the configuration",
+            data="No case was run.",
+        )  # fmt: skip
     results = {file: asyncio.run(fixtures.run(file, config)) for file in wanted}
     updated = sum(fixtures.update(file, each) for file, each in results.items()) if update else 0
     every = [result for each in results.values() for result in each]

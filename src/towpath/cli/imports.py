@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..clock import SystemClock
 from .connect import Project, ReplaceOption, ServiceAccount
-from .installing import TOKEN_BYTES, Done, carry_out, firebase_notes, tell, text_of
+from .installing import Done, carry_out, firebase_notes, own_secret, tell, text_of
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from .output import PARTIAL, say, show_json, show_rows
 
@@ -51,11 +50,15 @@ def import_firebase_extension(
     from ..install.firebase import Firebase, can_listen
 
     account = text_of(service_account)
-    token = "" if account else SystemClock().token(TOKEN_BYTES).hex()
-    source = Firebase("firebase", project, account, push_token=token, listen=can_listen())
+    token = own_secret(config, "firebase", "push_token", "", make=not account)
+    key = own_secret(config, "firebase", "signing_key", "")
+    source = Firebase(
+        "firebase", project, account,
+        push_token=token.value, signing_key=key.value, listen=can_listen(),
+    )  # fmt: skip
     found = translate(read(text_of(file)), source, destination="customerio", track_api_key=track_api_key)
     done = carry_out(config, found.plan, replace=replace)
-    done.notes += firebase_notes(source, done.config, made=True)
+    done.notes += firebase_notes(source, done.config, token=token, key=key)
     params = [{"param": param.name, "fate": param.fate, "what": param.about} for param in found.params]
     if json:
         show_json({**done.fields, "notes": done.notes, "params": params})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from msgspec import Struct
 
 from ..clock import SystemClock
 from ..errors import TowpathError
@@ -61,6 +62,14 @@ def carry_out(file: Path, plan: Plan, *, replace: bool) -> Done:
         "why": why,
     }
     return Done(drafted.config, client, fields, list(plan.notes))
+
+
+def rehearse(file: Path, plan: Plan, *, replace: bool) -> None:
+    """Check what can be checked here, before any vendor is asked; writes nothing. Raises `TowpathError`."""
+    from ..install import draft
+    from ..secrets import stored
+
+    draft(file, plan, stored=stored, replace=replace)
 
 
 def _to_be_set_first(names: Sequence[str]) -> TowpathError:
@@ -140,15 +149,46 @@ def address_notes(config: Config) -> list[str]:
     return [] if known else ["set  server.public_url  to what the outside reaches this server by"]
 
 
-def firebase_notes(given: Firebase, config: Config, *, made: bool) -> list[str]:
-    """What to do next with a Firebase source; `made` says that nobody knows its token yet."""
+class Own(Struct, frozen=True):
+    """A secret between a source and who calls it; `made` just now, so that nobody knows it yet."""
+
+    value: str
+    made: bool = False
+
+    @property
+    def shown(self) -> str:
+        """What may be printed: the value only of one that was made, this once."""
+        return self.value if self.made else "…"
+
+
+def own_secret(file: Path, source: str, key: str, given: str, *, make: bool = True) -> Own:
+    """The one that was given, else the one that the store holds, else a new one; empty where none is made."""
+    from ..config.locate import locate
+    from ..install.plan import kept_as
+    from ..secrets import stored
+
+    if given:
+        return Own(given)
+    try:
+        held = stored(locate(file).storage).get(kept_as(source, key), "")
+    except TowpathError:  # no such file yet, or one whose errors are told when it is drafted
+        held = ""
+    if held or not make:
+        return Own(held)
+    return Own(SystemClock().token(TOKEN_BYTES).hex(), made=True)
+
+
+def firebase_notes(given: Firebase, config: Config, *, token: Own, key: Own) -> list[str]:
+    """What to do next with a Firebase source, and the secrets that nobody knows yet."""
     notes = []
+    address = f"{public_url(config)}/webhooks/{given.name}"
     if given.push_token:
-        token = given.push_token if made else "…"
-        notes.append(f"let Eventarc push to  {public_url(config)}/webhooks/{given.name}?token={token}")
-        notes += address_notes(config)
-    if given.push_token and made:
-        notes.append("the token is shown this once; it is kept encrypted")
+        notes.append(f"let Eventarc push to  {address}?token={token.shown}")
+    forwarder = f"of users at once: deploy examples/firebase-forwarder with TOWPATH_URL  {address}"
+    notes.append(f"{forwarder}  and TOWPATH_SIGNING_KEY  {key.shown}")
+    notes += address_notes(config)
+    if token.made or key.made:
+        notes.append("what was made is shown this once; it is kept encrypted")
     if given.service_account and not given.listen:
         notes.append("changes come with the daily comparison: listen, or let Google push, to hear at once")
     if given.service_account:

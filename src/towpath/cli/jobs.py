@@ -140,7 +140,7 @@ def _begin(config: Path, start: Start, *, follow: bool, as_json: bool) -> None:
             raise
         run, follow = _run_here(config, start, as_json=as_json), True
     else:
-        run = _follow(client, run["run"], as_json=as_json, lines=not as_json) if follow else run
+        run = follow_run(client, run["run"], as_json=as_json, lines=not as_json) if follow else run
     if as_json:
         show_json(run)
     elif follow:
@@ -207,7 +207,7 @@ def show_logs(
     """
     client = Client(config)
     number = int(name) if name.isdecimal() else _newest(client, name)
-    run = _follow(client, number, as_json=json, follow=follow)
+    run = follow_run(client, number, as_json=json, follow=follow)
     if not json:
         say(outcome(run))
     raise typer.Exit(exit_code(run) if follow else OK)
@@ -220,7 +220,7 @@ def _newest(client: Client, name: str) -> int:
     return int(rows[0]["run"])
 
 
-def _follow(
+def follow_run(
     client: Client, number: int, *, as_json: bool, follow: bool = True, lines: bool = True
 ) -> dict[str, Any]:
     """Show a run until it has ended, or once; the run as it was last."""

@@ -9,7 +9,17 @@ import typer
 
 from .client import Client, path
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, YesOption
-from .output import FAILURE, PARTIAL, WrongUse, confirm, say, show_fields, show_json, show_rows
+from .output import (
+    FAILURE,
+    PARTIAL,
+    WrongUse,
+    confirm,
+    line_words,
+    say,
+    show_fields,
+    show_json,
+    show_rows,
+)
 
 destinations = typer.Typer(no_args_is_help=True, help="Where messages go: list, test, pause, resume.")
 connectors = typer.Typer(no_args_is_help=True, help="Every source and destination by its unique name.")
@@ -70,7 +80,9 @@ def resume_destination(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: 
 def list_connections(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Show connections and what waits on them, also those that the configuration no longer has."""
     rows = Client(config).get("/connections")
-    show_rows(rows, ["name", "configured", "waiting", "dead"], "no connections", as_json=json)
+    columns = ["name", "configured", "waiting", "dead"]
+    columns += ["leaving"] if any(row["leaving"] for row in rows) else []
+    show_rows(rows, columns, "no connections", as_json=json)
 
 
 @connections.command("confirm-deletes")
@@ -212,7 +224,7 @@ def show_balance(
 
 def _heard_columns(heard: dict[str, Any]) -> list[str]:
     """What is only told of sources beside the event API, where it says anything."""
-    told = ("ignored", "unauthorized", "failure")
+    told = ("ignored", "unauthorized", "line")
     return [name for name in told if any(line[name] for line in heard.values())]
 
 
@@ -224,7 +236,9 @@ def status(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
         return
     tables = ("sources", "connections", "pauses", "heard")
     show_fields({name: value for name, value in found.items() if name not in tables}, as_json=False)
-    heard = found["heard"]
+    heard = {
+        name: {**row, "line": row["line"] and line_words(row["line"])} for name, row in found["heard"].items()
+    }
     counted = found["sources"]
     names = dict.fromkeys([*counted, *heard])
     sources = [{"source": name, **counted.get(name, {}), **heard.get(name, {})} for name in names]

@@ -101,6 +101,14 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split()).translate(_CONTROLS)[:CELL_MAX]
 
 
+def line_words(line: Mapping[str, Any]) -> str:
+    """How a source's line is, in one phrase."""
+    if line["state"] != "down":
+        return f"{line['state']} since {line['since']}"
+    then = f"next try {line['next_try']}" if line["next_try"] else "trying now"
+    return f"down since {line['since']}: {line['why']}; {then}"
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Return when it may be done. Where nobody can be asked, `--yes` must say so."""
     if yes:

@@ -72,11 +72,13 @@ def dev(
 
     Example:  towpath dev --demo
     """
-    from .sandbox import run_demo, run_dev
-
     logs.begin(logging.ERROR)
     if demo:
+        from .demo import run_demo
+
         raise typer.Exit(start(run_demo(data / "demo", as_json=json)))
+    from .sandbox import run_dev
+
     start(run_dev(data / "dev", listen, as_json=json))
 
 
@@ -136,6 +138,10 @@ def reload(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     for name, what in (("started", "started anew"), ("ended", "ended"), ("needs_restart", "needs a restart")):
         if done[name]:
             say(f"  {what}: {', '.join(done[name])}")
+    for name, sources in done["leaving"].items():
+        say(f"  {name} still delivers what was accepted of {', '.join(sources)}")
+    for name, count in done["waiting"].items():
+        say(f"  {name} is gone and {count:,} deliveries wait there: put it back, or  connections drop {name}")
 
 
 def schema(json: JsonOption = False) -> None:

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 
 from ..errors import TowpathError
 from .client import Client, load_config
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from .output import PARTIAL, WrongUse, plain, say, show_json
+from .output import PARTIAL, WrongUse, line_words, plain, say, show_json
 
 if TYPE_CHECKING:
     from ..config import Config
@@ -168,13 +169,19 @@ def listen(
     json: JsonOption = False,
 ) -> None:
     """Show every delivery as it happens, until interrupted."""
-    for line in Client(config).stream("/listen"):
+    client = Client(config)
+    if connection:
+        # One that is not there would never be heard.
+        client.call("GET", f"/deliveries?{urlencode({'connection': connection, 'limit': 1})}", running=True)
+    for line in client.stream("/listen"):
         if connection and line.get("connection") not in (connection, None):
             continue
         if json:
             print(jsonlib.dumps(line), flush=True)
         elif "listening" in line:
             say("listening; press Ctrl-C to end")
+        elif "line" in line:
+            say(f"⚠ {line['line']}: {line_words(line)}" if line["why"] else f"✓ {line['line']} hears again")
         else:
             say(outcome_line(line))
         sys.stdout.flush()

@@ -10,8 +10,7 @@ from towpath.destination import Check
 from towpath.http import Http, Reply, Undelivered
 from towpath.outcome import Paused, Rejected, Retry
 from towpath.vendors.customerio import AppApi, PipelinesApi, Region
-
-from ._customerio_account import NAMES, Account
+from towpath.vendors.customerio_account import NAMES, Account
 
 PIPELINES = "pipelines"
 APP = "app"
@@ -56,16 +55,9 @@ class Examination:
         failed = Check.failed("Track API connection failed", error)
         if _code(error) != 401:
             return failed
-        swapped = await self._opens_app()
+        swapped = await self._account.opens_app(self._http)
         detail = SWAPPED_TRACK if swapped else f"{failed.detail} ({TRACK_REFUSED})"
         return replace(failed, detail=detail)
-
-    async def _opens_app(self) -> bool:
-        """Whether the Track key turns out to be an App key, in either region (C092)."""
-        for app in self._account.mistaken_apps(self._http):
-            if await _answers(app.segments()):
-                return True
-        return False
 
     async def _app_lines(self, app: AppApi, region: Region) -> list[Check]:
         asked: Sequence[tuple[str, Awaitable[Reply]]] = (
@@ -82,7 +74,7 @@ class Examination:
             return Check("App API connection successful", ok=True, capability=APP)
         refused = lines[0]
         detail = refused.detail
-        if refused.reached and await _answers(self._account.mistaken_track(self._http, region).region()):
+        if refused.reached and await self._account.opens_track(self._http, region):
             detail = SWAPPED_APP
         return Check(
             "App API connection failed", ok=False, capability=APP, detail=detail, reached=refused.reached
@@ -111,14 +103,6 @@ def _failed(name: str, error: Undelivered, capability: str) -> Check:
     failed = replace(Check.failed(name, error), capability=capability)
     throttled = capability == APP and isinstance(error.outcome, Retry) and error.outcome.throttled
     return replace(failed, detail=f"{failed.detail} ({TOO_MANY})") if throttled else failed
-
-
-async def _answers(asking: Awaitable[Reply]) -> bool:
-    try:
-        await asking
-    except Undelivered:
-        return False
-    return True
 
 
 def _code(error: Undelivered) -> int:

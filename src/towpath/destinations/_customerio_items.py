@@ -158,8 +158,10 @@ def _identify(message: Message, rules: Rules, report: Callable[[str], None]) -> 
             detail = "an identify of nobody known would make a billable profile; `anonymous: send` sends it"
             return Skipped("anonymous", detail)
         who = {"id": _fitting_id(message.anonymous_id, "the anonymousId")}
-    people = (*_people(message), *who.values())
-    return of_identification(identification_of(message, who, report), people)
+    found = identification_of(message, who, report)
+    email = found.attributes.get("email")  # who has it next comes behind the end of who had it before
+    people = (*_people(message), *who.values(), *([str(email)] if email else []))
+    return of_identification(found, people)
 
 
 def _alias(message: Message, rules: Rules, report: Callable[[str], None]) -> Post | Skipped:

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from towpath.message import Message, format_time
 
 from ._customerio_items import Item, Post, fitting
+from ._customerio_values import event_id, occurred_s
 
 _KINDS = {"event": "track", "page": "page", "screen": "screen"}
 _PERSON_EVENTS = {"delete": "User Deleted", "suppress": "User Suppressed", "unsuppress": "User Unsuppressed"}
@@ -20,13 +21,14 @@ _REPORTED = {"delivery_id": "deliveryId", "action_name": "actionName", "action_v
 def pipelines_post(post: Post, message: Message) -> Post:
     """Return the same writes as Pipelines calls. Raises `Unfit` for one of more than 32 KB.
 
-    Times are ISO 8601 and the messageId is kept, by which Customer.io knows a repeated call; the second of
-    two calls for one message has one of its own. An alias cannot be part of a batch.
+    Times are ISO 8601. The messageId, by which Customer.io knows a repeated call, is made of the source and
+    the messageId as Track's is, since two sources may use the same ones; the second of two calls for one
+    message has one of its own. An alias cannot be part of a batch.
     """
     calls = tuple([_call(post, body) for body in post.bodies])
-    moment = format_time(message.occurred_at)
+    moment, repeated = format_time(message.occurred_at), event_id(message, occurred_s(message))
     for number, call in enumerate(calls):
-        call["messageId"] = f"{message.message_id}-{number}" if number else message.message_id
+        call["messageId"] = f"{repeated}-{number}" if number else repeated
         call["timestamp"] = moment
         if "userId" not in call and "anonymousId" not in call:
             call |= _sender(message)

@@ -13,8 +13,8 @@ from towpath.http import Undelivered
 from towpath.message import Message
 from towpath.outcome import Delivered, Paused, Rejected, Retry, Skipped
 from towpath.vendors.customerio import anonymous_events_url, entity_url, pipelines_url
+from towpath.vendors.customerio_account import Account, Keys, Urls, budgets
 
-from ._customerio_account import Account, Keys, Urls
 from ._customerio_batch import Batch, Carrier
 from ._customerio_carriers import FRAME_BYTES, PipelinesCarrier, TrackCarrier, said_in
 from ._customerio_check import APP, PIPELINES, TRACK_REFUSED, Examination
@@ -25,7 +25,6 @@ from ._customerio_values import Unfit
 
 BATCH = 1000
 BATCH_BYTES = 500_000
-PER_MINUTE = 60
 MOVED = (
     "answered with a redirect, as an account of another region is: it was not followed, and the region is "
     "asked for again before the next attempt"
@@ -110,6 +109,8 @@ class CustomerIoSettings(Settings):
     @field_validator("site_id")
     @classmethod
     def _is_site_id(cls, value: str) -> str:
+        if ":" in value:
+            raise ValueError("holds a colon: what is before it is the site_id, what is behind it the api_key")
         return _line(value, "Customer.io's site id")
 
     @field_validator("api_key", "app_api_key", "pipelines_write_key")
@@ -158,9 +159,8 @@ class CustomerIo(Destination[CustomerIoSettings]):
         )
 
     def budgets(self) -> Mapping[str, float]:
-        """Requests per minute of each API; everything that uses this account shares them (C084–C086)."""
-        rates = {"track": self.settings.rate, "app": 10.0, "pipelines": min(self.settings.rate, 100.0)}
-        return {bucket: rate * PER_MINUTE for bucket, rate in rates.items()}
+        """Requests per minute of each API."""
+        return budgets(self.settings.rate)
 
     def prepare(self, message: Message) -> Payload | Skipped | Rejected:
         """Make the v2 items or the v1 call of a message, or the same as Pipelines calls."""
@@ -221,7 +221,7 @@ class CustomerIo(Destination[CustomerIoSettings]):
         return Undelivered(Retry(MOVED, code=exchange.status), exchange)
 
     async def _carrier(self, scope: Scope) -> Carrier:
-        apis = await self._account.opened(scope)
+        apis = await self._account.opened(scope.http, scope.memory)
         if self._capability and apis.pipelines is not None:
             return PipelinesCarrier(scope, apis.pipelines)
         if apis.app is None:

@@ -24,15 +24,10 @@ from .limits import IngestLimits
 from .proxy import Proxies
 
 WEBHOOKS = "/webhooks/"
-_EMULATED = re.compile(r"/functions/projects/[^/]+/triggers/([^/]+)")
+FORWARDED = (b"forwarded", b"x-forwarded-for")
 _UNKNOWN = text(404, "no source of this name takes webhooks")
 
 _log = structlog.get_logger(__name__)
-
-
-def takes(path: str) -> bool:
-    """Whether a path is one of a webhook, and not of the event API."""
-    return path.startswith((WEBHOOKS, "/functions/"))
 
 
 class Door(Struct, frozen=True):
@@ -40,11 +35,19 @@ class Door(Struct, frozen=True):
 
     source: Inbound[Any]
     feed: Feed
-    emulated: bool = False
+
+
+class _Found(Struct, frozen=True):
+    """Whose an address is: a door, the name of its source, and what that is told of the address."""
+
+    name: str
+    door: Door
+    path: str
+    route: str = ""
 
 
 class Webhooks:
-    """Takes requests for the doors given, by name or by the `path` of a kind that only one door has.
+    """Takes requests for the doors given: by name, by the `path` of a kind that only one has, by `routes`.
 
     An ASGI application. A request that proves nothing is answered 401 and counted in `refused`; one that
     cannot be read is answered 400 and kept like a dead letter.
@@ -71,6 +74,11 @@ class Webhooks:
         }
         self._doors = {**{path: (name, doors[name]) for path, name in alone.items()}}
         self._doors |= {name: (name, door) for name, door in doors.items()}
+        self._routes = _routes(self._doors)
+
+    def takes(self, path: str) -> bool:
+        """Whether a path is one of a webhook, and not of the event API."""
+        return path.startswith(WEBHOOKS) or any(pattern.fullmatch(path) for pattern in self._routes)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one HTTP request."""
@@ -85,38 +93,38 @@ class Webhooks:
     async def _answer(
         self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes], body: Body, receive: Receive
     ) -> Answer:
-        name, door, rest = self._find(scope)
-        if door is None:
+        found = self._find(scope["path"])
+        if found is None:
             return await _unread(_UNKNOWN, body, receive)
+        door = found.door
         if scope["method"] not in door.source.methods:
             allow = ", ".join(door.source.methods)
             answer = text(405, f"use {' or '.join(door.source.methods)}", (b"allow", allow.encode()))
             return await _unread(answer, body, receive)
         if not door.source.settings.enabled:
             return await _unread(text(404, "source is disabled"), body, receive)
-        raw = await body.read(receive, headers)
+        raw, sender = await body.read(receive, headers), self._sender(scope, headers)
         request = Incoming(
             scope["method"],
-            rest,
+            found.path,
             scope["query_string"].decode("latin-1"),
             {key.decode("latin-1"): value.decode("latin-1") for key, value in headers.items()},
             raw,
-            emulated=not scope["path"].startswith(WEBHOOKS),
+            found.route,
+            local=_is_local(scope, headers),
         )
-        return await self._take(name, door, request, self._sender(scope, headers))
+        return await self._take(found.name, door, request, sender)
 
-    def _find(self, scope: MutableMapping[str, Any]) -> tuple[str, Door | None, str]:
-        """The door of a path, its source's name, and what follows in the path."""
-        path: str = scope["path"]
+    def _find(self, path: str) -> _Found | None:
+        """Whose a path is."""
         if path.startswith(WEBHOOKS):
-            name, _, rest = path[len(WEBHOOKS) :].partition("/")
-            found, door = self._doors.get(unquote(name), ("", None))
-            return found, door, rest.strip("/")
-        emulated = _EMULATED.fullmatch(path)
-        found, door = self._doors.get(emulated[1], ("", None)) if emulated else ("", None)
-        if door is None or not door.emulated or not _is_loopback(scope):
-            return "", None, ""
-        return found, door, path.strip("/")
+            called, _, rest = path[len(WEBHOOKS) :].partition("/")
+            name, door = self._doors.get(unquote(called), ("", None))
+            return None if door is None else _Found(name, door, rest.strip("/"))
+        for pattern, (name, route) in self._routes.items():
+            if pattern.fullmatch(path):
+                return _Found(name, self._doors[name][1], path.strip("/"), route)
+        return None
 
     def _sender(self, scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
         peer = scope.get("client") or ("",)
@@ -169,9 +177,25 @@ async def _unread(answer: Answer, body: Body, receive: Receive) -> Answer:
     return Answer(answer.status, answer.body, answer.headers, close=not ended)
 
 
-def _is_loopback(scope: MutableMapping[str, Any]) -> bool:
+def _is_local(scope: MutableMapping[str, Any], headers: Mapping[bytes, bytes]) -> bool:
+    """Whether this machine sent it: a proxy here that forwards for others did not."""
     peer = scope.get("client")
     try:
-        return peer is None or ip_address(peer[0]).is_loopback
+        return headers.keys().isdisjoint(FORWARDED) and (peer is None or ip_address(peer[0]).is_loopback)
     except ValueError:
         return False
+
+
+def _routes(doors: Mapping[str, tuple[str, Door]]) -> dict[re.Pattern[str], tuple[str, str]]:
+    """The source and the word of each address outside of `/webhooks/`; of one that two claim, neither's."""
+    claims: dict[str, set[tuple[str, str]]] = {}
+    for called, (name, door) in doors.items():
+        for route, template in door.source.routes().items():
+            claims.setdefault(_pattern(template, called), set()).add((name, route))
+    return {re.compile(pattern): claim for pattern, (claim, *others) in claims.items() if not others}
+
+
+def _pattern(template: str, name: str) -> str:
+    """A regular expression of what a template means for the source that is called so."""
+    named = template.replace("{source}", name)
+    return "[^/]+".join(re.escape(part) for part in re.split(r"\{\w+\}", named))

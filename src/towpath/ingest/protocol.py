@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 with two bounds it lacks: how large a request's head is, and how long it takes."""
+"""uvicorn's HTTP/1.1 with bounds it lacks: a head's size and time, and an upload's time at a stop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """For `uvicorn.Config(http=BoundedHttp)`: a slow or endless head ends the connection."""
+    """For `uvicorn.Config(http=BoundedHttp)`: a slow or endless head ends the connection.
+
+    At a stop a body that does not arrive within `upload_s` ends it too, with 503: nothing of it was kept.
+    """
 
     head_s: ClassVar[float] = 10.0
     head_bytes: ClassVar[int] = 64 * 1024
+    upload_s: ClassVar[float] = 1.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._in_head = False
+        self._in_head = self._in_body = False
         self._head_size = 0
         self._head_timer: TimerHandle | None = None
 
@@ -47,9 +51,23 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A head is complete."""
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         self._stop_waiting()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A body is complete."""
+        self._in_body = False
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Begin to stop: answer what is under way, and wait for the rest of a body a little only."""
+        super().shutdown()
+        self.loop.call_later(self.upload_s, self._end_upload)
+
+    def _end_upload(self) -> None:
+        if self._in_body and not self.cycle.response_started:
+            self._end(b"503 Service Unavailable")
 
     def _await_head(self) -> None:
         if self._head_timer is None:

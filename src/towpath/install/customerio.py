@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from ..errors import TowpathError, Unauthorized
 from ..http import Http, Undelivered
-from ..outcome import Paused, Retry
-from ..vendors.customerio import (
-    APP_URLS,
-    REGIONS,
-    TRACK_URLS,
-    AppApi,
-    Region,
-    TrackApi,
-    app_credentials,
-    track_credentials,
-)
+from ..outcome import Paused
+from ..vendors.customerio import AppApi, Region
+from ..vendors.customerio_account import Account, Keys, Urls, WrongRegion
 from .plan import Entry, Plan, connection, kept_as, secret
 
 TYPE = "customerio"
@@ -27,6 +19,7 @@ WEBHOOKS_TYPE = "customerio_webhooks"
 REFUSED = "E2405"
 WRONG_REGION = "E2406"
 UNASKED = "E2407"
+UNAUTHORIZED = (401, 403)
 
 
 class CustomerIo(Struct, frozen=True):
@@ -63,63 +56,42 @@ def plan(given: CustomerIo, region: Region | Literal["auto"]) -> Plan:
     return Plan(entries, [connection(source, given.name) for source in given.sources], secrets)
 
 
+def account(given: CustomerIo) -> Account:
+    """The workspace that these credentials open."""
+    keys = Keys(given.site_id, given.track_api_key, given.app_api_key)
+    return Account(keys, given.region or "auto", Urls(given.base_url, given.base_url, given.base_url))
+
+
+def app_api(given: CustomerIo, region: Region, http: Http) -> AppApi:
+    """Its App API, whose key was given."""
+    return account(given).app(http, region)
+
+
 async def find_region(given: CustomerIo, http: Http) -> Region:
-    """Ask where the workspace is: the United States first, then the European Union; nothing else is sent.
+    """Ask where the workspace is; nothing else is sent.
 
-    Either host may tell. A host that redirects is not followed. Raises `Unauthorized` for a pair of site id
-    and key that no region knows, `TowpathError` for another region than the one that was given (D18), and
-    where nothing answers.
+    Raises `Unauthorized` for a pair of site id and key that no region knows, `TowpathError` for another
+    region than the one that was given (D18), and where nothing answers.
     """
-    failures: list[Undelivered] = []
-    for url in [given.base_url] if given.base_url else [TRACK_URLS[region] for region in REGIONS]:
-        api = TrackApi(http, url, track_credentials(given.site_id, given.track_api_key))
-        try:
-            said = (await api.region()).json()
-        except Undelivered as error:
-            failures.append(error)
-            continue
-        found = _read(said)
-        if found is not None:
-            return _agreed(given.region, found)
-    if _refused(failures):
-        raise _unauthorized(swapped=await _opens_app(given, http))
-    raise _unasked(failures)
+    asked = account(given)
+    try:
+        return await asked.region(http)
+    except WrongRegion as error:
+        raise _elsewhere(given.region, error.found) from error
+    except Undelivered as error:
+        if isinstance(error.outcome, Paused) and error.outcome.code in UNAUTHORIZED:
+            raise _unauthorized(swapped=await asked.opens_app(http)) from error
+        raise _unasked(getattr(error.outcome, "reason", "")) from error
 
 
-def _read(said: Any) -> Region | None:
-    """The region of an answer `{region: us|eu}`."""
-    word = str(said.get("region", "")).lower() if isinstance(said, Mapping) else ""
-    return next((region for region in REGIONS if region == word), None)
-
-
-def _agreed(wanted: Region | None, found: Region) -> Region:
-    if wanted in (None, found):
-        return found
-    raise TowpathError(
+def _elsewhere(wanted: Region | None, found: Region) -> TowpathError:
+    return TowpathError(
         f"this workspace is in the region {found}, not {wanted}",
         code=WRONG_REGION,
         why="Customer.io says so; data sent to the other region would leave it",
         fix=f"say --region {found}, or leave --region out",
         data="Nothing was written and no data was sent.",
     )
-
-
-def _refused(failures: Sequence[Undelivered]) -> bool:
-    """Whether the credentials are to blame: only where every host could be asked."""
-    outcomes = [error.outcome for error in failures]
-    silent = any(isinstance(outcome, Retry) for outcome in outcomes)
-    return not silent and any(isinstance(outcome, Paused) for outcome in outcomes)
-
-
-async def _opens_app(given: CustomerIo, http: Http) -> bool:
-    """Whether what was given as the Track API key is a key of the App API (C092)."""
-    for url in [given.base_url] if given.base_url else APP_URLS.values():
-        try:
-            await AppApi(http, url, app_credentials(given.track_api_key)).segments()
-        except Undelivered:
-            continue
-        return True
-    return False
 
 
 def _unauthorized(*, swapped: bool) -> Unauthorized:
@@ -134,14 +106,11 @@ def _unauthorized(*, swapped: bool) -> Unauthorized:
     )
 
 
-def _unasked(failures: Sequence[Undelivered]) -> TowpathError:
-    outcomes = [error.outcome for error in failures]
-    silent = [outcome.reason for outcome in outcomes if isinstance(outcome, Retry)]
-    said = [getattr(outcome, "reason", "") for outcome in outcomes]
+def _unasked(reason: str) -> TowpathError:
     return TowpathError(
         "Customer.io could not be asked where this workspace is",
         code=UNASKED,
-        why=next(iter([*silent, *said]), "its answer names no region"),
+        why=reason,
         fix="try again; without a network say  --no-test  and  --region us  or  --region eu",
         data="Nothing was written and no data was sent.",
     )

@@ -15,13 +15,14 @@ from .plan import Entry, Plan, connection, kept_as, secret
 TYPE = "firebase"
 NO_ACCOUNT = "E2408"
 NO_PROJECT = "E2409"
+SECRETS = ("service_account", "push_token", "signing_key")
 
 
 class Firebase(Struct, frozen=True):
     """What a user gives. `service_account` is the text of its key file; a project in there is the default.
 
-    `push_token` is what pushed events have to show; `listen` holds a connection to Firestore;
-    `destinations` are those the people go to.
+    `push_token` is what pushed events have to show, `signing_key` what the forwarder signs with; `listen`
+    holds a connection to Firestore; `destinations` are those the people go to.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Firebase(Struct, frozen=True):
     service_account: str = ""
     collections: Sequence[str] = ()
     push_token: str = ""
+    signing_key: str = ""
     listen: bool = False
     destinations: Sequence[str] = ()
 
@@ -44,13 +46,9 @@ def plan(given: Firebase) -> Plan:
             fix="say --project ID, or --service-account FILE, which names it",
             data="Nothing was written.",
         )
-    account, token = kept_as(given.name, "service_account"), kept_as(given.name, "push_token")
     fields: dict[str, Any] = {"type": TYPE, "project": project}
-    values = {account: given.service_account, token: given.push_token}
-    if given.service_account:
-        fields["service_account"] = secret(account)
-    if given.push_token:
-        fields["push_token"] = secret(token)
+    keys = {name: value for name in SECRETS if (value := getattr(given, name))}
+    fields |= {name: secret(kept_as(given.name, name)) for name in keys}
     if given.collections:
         fields["collections"] = list(given.collections)
     if given.listen and given.collections and given.service_account:
@@ -61,7 +59,7 @@ def plan(given: Firebase) -> Plan:
     return Plan(
         [Entry("sources", given.name, fields)],
         [connection(given.name, destination) for destination in given.destinations],
-        {name: value for name, value in values.items() if value},
+        {kept_as(given.name, name): value for name, value in keys.items()},
         notes=notes,
     )
 

@@ -73,9 +73,12 @@ class Person:
         found = (head.user_id, head.anonymous_id, head.previous_id)
         return any(identifier(value) in self.ids for value in found)
 
-    def stands_in(self, raw: bytes) -> bool:
-        """Whether an id is a JSON string in these bytes, or a part of a path in one: of what was refused."""
-        return any(re.search(rb'["/]%b["/]' % re.escape(spelling), raw) for spelling in self._spellings)
+    def shows(self, raw: bytes) -> bool:
+        """Whether something refused is the person's, or an id is a JSON string in it or part of a path."""
+        return self.perhaps(raw) and (
+            self.owns(raw)
+            or any(re.search(rb'["/]%b["/]' % re.escape(spelling), raw) for spelling in self._spellings)
+        )
 
     def named_in(self, exchange: Exchange) -> bool:
         """Whether a request or its answer names the person: as a JSON string, or a long id as a word."""
@@ -215,11 +218,7 @@ def search_copies(connection: apsw.Connection, codec: Codec, person: Person, las
                 dead.append(id_)
             elif letter.exchange is not None and person.named_in(letter.exchange):
                 exchanges.append(id_)
-    refused = [
-        id_
-        for id_, raw in connection.execute("SELECT id, raw FROM refused")
-        if person.perhaps(raw) and (person.owns(raw) or person.stands_in(raw))
-    ]
+    refused = [id_ for id_, raw in connection.execute("SELECT id, raw FROM refused") if person.shows(raw)]
     return Copies(parked, dead, refused, exchanges)
 
 

@@ -37,6 +37,10 @@ _STATES: Mapping[int, DoneState] = {kind: state for state, kind in KIND.items()}
 _record = msgspec.msgpack.Decoder(Record).decode
 _Start: TypeAlias = tuple[int, int, str, float, int, float, str]
 _PARKED = "position, idx, person, due, attempts, first_at, reason, body, follower, hold, alone"
+_LINKS_OF = (
+    "SELECT identifier, position, person FROM link WHERE identifier IN (%s) ORDER BY identifier, position"
+)
+NAMES_AT_ONCE = 256
 _DONE = "position, idx, kind, reason, code, attempts, ms, at_ms"
 
 
@@ -61,6 +65,12 @@ class SqliteLedger:
         """
         codec = self._ends.codec
         await self._database.write(lambda db: connect(db, codec, connection, sources, start))
+
+    async def taking(self, connection: str) -> tuple[int, frozenset[str]]:
+        """The cursor of a connection, and the sources it takes from; 0 and none for an unknown one."""
+        scopes = "SELECT cursor, source FROM connection JOIN scope ON connection = id"
+        rows = self._rows(f"{scopes} WHERE name = ? AND until IS NULL", connection)
+        return (rows[0][0] if rows else 0), frozenset(source for _, source in rows)
 
     async def disconnect(self, connection: str) -> bool:
         """Forget the connection and everything that became of its deliveries; False when it is unknown."""
@@ -211,6 +221,17 @@ class SqliteLedger:
         return self._rows(
             "SELECT position, person FROM link WHERE identifier = ? ORDER BY position", identifier
         )
+
+    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Sequence[tuple[int, str]]]:
+        """The links of those of these identifiers that have any, each as `links` gives them."""
+        found: dict[str, list[tuple[int, str]]] = {}
+        names = list(identifiers)
+        for first in range(0, len(names), NAMES_AT_ONCE):
+            some = names[first : first + NAMES_AT_ONCE]
+            sql = _LINKS_OF % ", ".join("?" * len(some))
+            for identifier, position, person in self._rows(sql, *some):
+                found.setdefault(identifier, []).append((position, person))
+        return found
 
     async def linked(self, person: str, before: int) -> int:
         """How many links to this person were made before a position."""

@@ -10,7 +10,7 @@ import apsw
 import msgspec
 
 from ..message import Record
-from . import Dead, DeadFilter, Parked
+from . import Dead, DeadFilter, Parked, Refused
 from .blob import Codec
 from .schema import select
 from .settle import DEAD, EXTRA, Counts, Letter, count, park, relane
@@ -119,6 +119,19 @@ def prune(connection: apsw.Connection, before: float) -> int:
     """Delete letters older than this; how many."""
     connection.execute("DELETE FROM dead WHERE died_at < ?", (before,)).fetchall()
     return connection.changes()
+
+
+def refused(connection: apsw.Connection, ids: Collection[int]) -> list[Refused]:
+    """The refused items of these ids, as far as they are there."""
+    columns = "source, idx, code, reason, raw, at, id"
+    sql = f"SELECT {columns} FROM refused WHERE id IN (SELECT value FROM json_each(?))"  # noqa: S608
+    return [Refused(*row) for row in select(connection, sql, (msgspec.json.encode([*ids]).decode(),))]
+
+
+def drop_refused(connection: apsw.Connection, ids: Collection[int]) -> int:
+    """Delete refused items for good; how many."""
+    connection.executemany("DELETE FROM refused WHERE id = ?", [(id_,) for id_ in ids])
+    return len(ids)
 
 
 def forget_refusals(connection: apsw.Connection, before: float) -> int:

@@ -178,6 +178,14 @@ class SqliteLog:
         )
         return [Refused(*row) for row in self._database.reader.execute(sql, (source, limit))]
 
+    async def refused(self, ids: Collection[int]) -> Sequence[Refused]:
+        """The refused items of these ids, as far as they are there."""
+        return letters.refused(self._database.reader, ids)
+
+    async def drop_refused(self, ids: Collection[int]) -> int:
+        """Delete these refused items for good; how many."""
+        return await self._database.write(lambda db: letters.drop_refused(db, ids))
+
     async def counts(self) -> Mapping[str, Mapping[str, int]]:
         """Per source: accepted, duplicates, refused since the log began."""
         rows = self._database.reader.execute("SELECT name, accepted, duplicates, refused FROM source")

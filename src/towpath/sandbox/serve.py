@@ -16,6 +16,7 @@ from towpath.clock import Clock
 
 from .customerio import CustomerIoSimulator
 from .exchange import SEVER, reset
+from .fcm import FcmSimulator
 from .kustomer import KustomerSimulator
 from .sink import WebhookSink
 
@@ -75,6 +76,8 @@ class Sandbox(Struct, frozen=True):
     webhook_url: str
     customerio: CustomerIoSimulator
     customerio_url: str
+    fcm: FcmSimulator
+    fcm_url: str
 
 
 @asynccontextmanager
@@ -84,20 +87,24 @@ async def sandbox(
     kustomer_port: int = 0,
     webhook_port: int = 0,
     customerio_port: int = 0,
+    fcm_port: int = 0,
     webhook_secrets: tuple[str, ...] = (),
     requests_per_minute: int = 1000,
 ) -> AsyncIterator[Sandbox]:
-    """Run a Kustomer, a Customer.io and a webhook receiver on loopback until the block ends.
+    """Run a Kustomer, a Customer.io, an FCM and a webhook receiver on loopback until the block ends.
 
-    They have their control routes; Customer.io's reporting webhooks leave by themselves.
+    They have their control routes; Customer.io's reporting webhooks leave by themselves. FCM speaks plain
+    HTTP/1.1 here; `http2.serve_http2` serves it as Google does.
     """
     kustomer = KustomerSimulator(clock=clock, requests_per_minute=requests_per_minute, control=True)
     webhook = WebhookSink(clock=clock, secrets=webhook_secrets, control=True)
     customerio = CustomerIoSimulator(clock=clock, control=True)
+    fcm = FcmSimulator(clock=clock, control=True)
     async with (
         serve(kustomer, port=kustomer_port) as kustomer_url,
         serve(webhook, port=webhook_port) as webhook_url,
         serve(customerio, port=customerio_port) as customerio_url,
+        serve(fcm, port=fcm_port) as fcm_url,
         customerio.webhooks.sending(),
     ):
-        yield Sandbox(kustomer, kustomer_url, webhook, webhook_url, customerio, customerio_url)
+        yield Sandbox(kustomer, kustomer_url, webhook, webhook_url, customerio, customerio_url, fcm, fcm_url)

@@ -13,6 +13,9 @@ from ._firebase_settings import ANY_ATTRIBUTE, WHOLE_DOCUMENT, Collection, Fireb
 from ._firebase_values import DROPPED, Unreadable, attribute
 
 IDENTIFIERS = frozenset({"id", "email"})
+CREATED = frozenset({"created_at", "createdAt"})
+FAR_S = 10**11
+"""The year 5138: in a created_at, which may come in seconds or milliseconds, more is taken for the latter."""
 
 
 class Wrong(ValueError):
@@ -96,6 +99,8 @@ class Documents:
         for name, value in _chosen(collection, fields).items():
             try:
                 decoded = attribute(value, iso=bool(self._iso) and self._is_iso(name))
+                if name in CREATED and "timestampValue" in value and _is_far(decoded):
+                    decoded = attribute(value, iso=True)
             except Unreadable as error:
                 raise Wrong(f"attribute {name!r} has {error}") from error
             if decoded is DROPPED:
@@ -163,8 +168,13 @@ def _inner(path: Sequence[str], fields: Fields) -> Any:
     value = fields.get(path[0])
     for name in path[1:]:
         inside = value.get("mapValue") if isinstance(value, dict) else None
-        value = (inside.get("fields") or {}).get(name) if isinstance(inside, dict) else None
+        held = inside.get("fields") if isinstance(inside, dict) else None
+        value = held.get(name) if isinstance(held, dict) else None
     return value
+
+
+def _is_far(decoded: Any) -> bool:
+    return isinstance(decoded, int) and decoded >= FAR_S
 
 
 def _holds_bytes(value: Any) -> bool:

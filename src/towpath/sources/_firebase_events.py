@@ -5,19 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import unquote
 
 import msgspec
 from msgspec import Struct
 
-from ..source import Incoming, Malformed, Unfit
+from ..source import Ignored, Incoming, Malformed, Unfit
 from ._firebase_kinds import Change, DocumentChange, Fields, UserChange
+from ._firebase_messages import kept_of
 from ._firebase_settings import DEFAULT_DATABASE
 from ._firebase_values import Unreadable, document, wire
 
 BATCH: Final = "application/cloudevents-batch"
+SHOWN: Final = 100
+"""Characters of what an event calls itself that a reason repeats."""
 RAW_STARTS: Final = (b"\n", b"\x12", b"\x1a")
 """How DocumentEventData begins: the tags of its three fields. None of them is a letter of base64."""
 
@@ -29,8 +32,14 @@ AUTH: Final = re.compile(
     r"google\.firebase\.auth\.user\.(?:v[12]\.)?(created?|deleted?|updated?)"
     r"|providers/firebase\.auth/eventTypes/user\.(create|delete)"
 )
+ENDINGS: Final = ("document.v1.deleted", "document.v1.written", "document.delete", "document.write")
+"""Types that tell of deletions, from `document.` on."""
 DOCUMENT_NAME: Final = re.compile(r"projects/([^/]+)/databases/([^/]+)/documents/(.+)")
 PROJECT: Final = re.compile(r"projects/([^/]+)")
+
+
+Told: TypeAlias = Change | Unfit | Ignored
+"""What an event comes to: a change, something unfit, or nothing at all."""
 
 
 class Event(Struct, frozen=True):
@@ -46,29 +55,62 @@ class Event(Struct, frozen=True):
     tenant: str = ""
 
 
-def changes(request: Incoming, project: str) -> Iterator[Change | Unfit]:
-    """The changes a request tells of, in order. Raises `Malformed` where it cannot be read."""
-    for event in _events(request):
-        try:
-            yield _change(event, project)
-        except (Unreadable, Malformed) as error:
-            says = f"event {event.id} of type {event.type} cannot be read: {error}"
-            yield Unfit("event", says, request.body)
+def changes(request: Incoming, project: str) -> Iterator[Told]:
+    """The changes a request tells of, in order; of a batch, what cannot be read is named in its place.
+
+    Raises `Malformed` where nothing of it can be read.
+    """
+    batch = _batch(request)
+    if batch is None:
+        yield _told(_event(request), request.body, project)
+        return
+    read = [_of_batch(item, project) for item in batch]
+    errors = [one for one in read if isinstance(one, Malformed)]
+    if errors and len(errors) == len(read):
+        raise errors[0]
+    for index, (one, item) in enumerate(zip(read, batch, strict=True)):
+        if isinstance(one, Malformed):
+            yield Unfit("event", f"item {index} of a batch cannot be read: {one}", kept_of(item))
+        else:
+            yield one
 
 
-def _events(request: Incoming) -> Sequence[Event]:
-    content_type = request.headers.get("content-type", "").lower()
-    if "ce-type" in request.headers:
-        attributes = {
-            name.removeprefix("ce-"): unquote(value)
-            for name, value in request.headers.items()
-            if name.startswith("ce-")
-        }
-        return [_cloud_event(attributes, _data(request.body, content_type))]
-    given = _json(request.body)
-    if content_type.startswith(BATCH) or isinstance(given, list):
-        return [_structured(_object(one)) for one in given] if isinstance(given, list) else _refuse()
-    return [_one(_object(given))]
+def _of_batch(item: bytes, project: str) -> Told | Malformed:
+    try:
+        return _told(_structured(_object(_json(item))), item, project)
+    except Malformed as error:
+        return error
+
+
+def _told(event: Event, raw: bytes, project: str) -> Told:
+    try:
+        return _change(event, project)
+    except (Unreadable, Malformed) as error:
+        says = f"event {event.id[:SHOWN]} of type {event.type[:SHOWN]} cannot be read: {error}"
+        return Unfit("event", says, kept_of(raw))
+
+
+def _batch(request: Incoming) -> list[bytes] | None:
+    """The events of a batch as they came; None where the request is one event."""
+    declared = _content_type(request).startswith(BATCH)
+    if "ce-type" in request.headers or not (declared or request.body.lstrip()[:1] == b"["):
+        return None
+    return [bytes(item) for item in _json(request.body, list[msgspec.Raw])]
+
+
+def _event(request: Incoming) -> Event:
+    if "ce-type" not in request.headers:
+        return _one(_object(_json(request.body)))
+    attributes = {
+        name.removeprefix("ce-"): unquote(value)
+        for name, value in request.headers.items()
+        if name.startswith("ce-")
+    }
+    return _cloud_event(attributes, _data(request.body, _content_type(request)))
+
+
+def _content_type(request: Incoming) -> str:
+    return request.headers.get("content-type", "").lower()
 
 
 def _one(given: Fields) -> Event:
@@ -141,19 +183,21 @@ def _data(body: bytes, content_type: str) -> Any:
     return _unwrapped(body)
 
 
-def _change(event: Event, project: str) -> Change | Unfit:
+def _change(event: Event, project: str) -> Told:
     if FIRESTORE.fullmatch(event.type):
         return _document_change(event, project)
     if found := AUTH.fullmatch(event.type):
         return _user_change(event, project, deleted=(found[1] or found[2]).startswith("delete"))
     return Unfit(
         "event_type",
-        f"event {event.id} is of type {event.type[:100] or '(none)'}, which towpath does not read",
+        f"event {event.id[:SHOWN]} is of type {event.type[:SHOWN] or '(none)'}, which towpath does not read",
     )
 
 
-def _document_change(event: Event, project: str) -> Change | Unfit:
+def _document_change(event: Event, project: str) -> Told:
     value, old = _versions(event.data)
+    if value is None and old is None and _is_of_nothing(event):
+        return Ignored("unknown")
     named = str((value or old or {}).get("name") or "")
     found = DOCUMENT_NAME.fullmatch(named)
     if found is None:
@@ -172,6 +216,14 @@ def _document_change(event: Event, project: str) -> Change | Unfit:
         event_id=event.id,
         at=event.time,
     )
+
+
+def _is_of_nothing(event: Event) -> bool:
+    """Whether it tells of the deletion of a document that was not there: neither now nor before."""
+    if not event.type.startswith(ENDINGS, event.type.rfind("document.")):
+        return False
+    data = dict(wire(event.data)) if isinstance(event.data, bytes) else event.data
+    return not any(data.get(name) for name in (1, 2, "value", "oldValue", "old_value"))
 
 
 def _versions(data: Any) -> tuple[Fields | None, Fields | None]:
@@ -207,12 +259,13 @@ def _user_change(event: Event, project: str, *, deleted: bool) -> Change | Unfit
 
 
 def _of_another(event: Event, told: str, project: str) -> Unfit:
-    return Unfit("project", f"event {event.id} is of project {told}, and this source is of project {project}")
+    says = f"event {event.id[:SHOWN]} is of project {told[:SHOWN]}, and this source is of project {project}"
+    return Unfit("project", says)
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes, kind: Any = Any) -> Any:
     try:
-        return msgspec.json.decode(body)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"its body is no JSON ({error})") from error
 

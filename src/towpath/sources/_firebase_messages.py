@@ -76,8 +76,11 @@ class Letters:
 
     def unfit(self, change: Change, code: str, says: str) -> Unfit:
         """What cannot be taken: where it is, and what is wrong, without its values."""
-        raw = msgspec.json.encode(change)
-        return Unfit(code, f"{self._where(change)}: {says}", raw if len(raw) <= RAW_BYTES else b"")
+        try:
+            raw = msgspec.json.encode(change)
+        except (ValueError, OverflowError, RecursionError):  # values that JSON cannot carry on
+            raw = b""
+        return Unfit(code, f"{self._where(change)}: {says}", kept_of(raw))
 
     def _where(self, change: Change) -> str:
         if isinstance(change, DocumentChange):
@@ -108,6 +111,11 @@ class Letters:
             made = f"document\0{change.database}\0{change.path}\0{change.update_time}"
         text = "\0".join((self._project, self._salt, made, *said))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def kept_of(raw: bytes) -> bytes:
+    """What is kept of something unfit: all of it, or nothing where that is too much."""
+    return raw if len(raw) <= RAW_BYTES else b""
 
 
 def _moment(change: Change) -> str:

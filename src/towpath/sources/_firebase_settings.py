@@ -12,10 +12,12 @@ from ..message import Trust
 from ..source import SourceSettings
 from ..units import Duration
 from ..vendors.google import read_service_account
+from ._firebase_names import DatabaseId, ProjectId, TenantIds, check_once, check_parts
 
 DEFAULT_DATABASE = "(default)"
 WHOLE_DOCUMENT = "."
 ANY_ATTRIBUTE = "*"
+SHORTEST_SILENCE = timedelta(seconds=1)
 
 
 class Collection(Settings):
@@ -25,7 +27,9 @@ class Collection(Settings):
         description="Path of the collection, like `users`, `tenants/{tenant}/members`, or with the document: "
         "`users/{id}`. A `{wildcard}` stands for any one id. With `group` it is only the collection's name.",
     )
-    database: str = Field(default=DEFAULT_DATABASE, description="The Firestore database that holds it.")
+    database: DatabaseId = Field(
+        default=DEFAULT_DATABASE, description="The Firestore database that holds it."
+    )
     group: bool = Field(
         default=False, description="Take every collection of this name, wherever it is (collection group)."
     )
@@ -48,6 +52,7 @@ class Collection(Settings):
         parts = path.strip("/").split("/")
         if not all(parts):
             raise ValueError("write the collection's path as `users` or `tenants/{tenant}/members`")
+        check_parts(parts)
         if len(parts) % 2 == 0 and not parts.pop().startswith("{"):
             raise ValueError("is the path of a document: leave its last part out, or make it a {wildcard}")
         if parts[-1].startswith("{"):
@@ -68,7 +73,7 @@ class FirebaseSettings(SourceSettings):
         default="server",
         description="`server`: what comes is signed or asked for, so it may delete people. `client` may not.",
     )
-    project: str = Field(
+    project: ProjectId = Field(
         min_length=1,
         validation_alias=AliasChoices("project", "project_id", "projectId"),
         description="The project's id, as in the Firebase console; `demo-…` ids exist in emulators only.",
@@ -90,7 +95,7 @@ class FirebaseSettings(SourceSettings):
         description="Users who never signed up: not sent at all, sent as an anonymous profile that their "
         "sign-up joins, or sent as people, who may be billed.",
     )
-    tenants: list[str] = Field(
+    tenants: TenantIds = Field(
         default_factory=list, description="Identity Platform tenants whose users are listed as well."
     )
     identifier_changes: Literal["leave", "rename", "merge"] = Field(
@@ -167,6 +172,12 @@ class FirebaseSettings(SourceSettings):
         listed = given if isinstance(given, list) else [given] if given else []
         return [{"path": one} if isinstance(one, str) else one for one in listed]
 
+    @field_validator("collections")
+    @classmethod
+    def _once(cls, given: list[Collection]) -> list[Collection]:
+        check_once([(one.path, one.database, one.group) for one in given])
+        return given
+
     @field_validator("service_account")
     @classmethod
     def _readable(cls, key: SecretStr | None) -> SecretStr | None:
@@ -174,9 +185,22 @@ class FirebaseSettings(SourceSettings):
             read_service_account(key.get_secret_value())
         return key
 
+    @field_validator("silence")
+    @classmethod
+    def _longer_than_a_connection_takes(cls, silence: timedelta) -> timedelta:
+        if silence < SHORTEST_SILENCE:
+            raise ValueError("must be at least 1s: a connection that is renewed at once never hears anything")
+        return silence
+
     @field_validator("push_token", "signing_key")
     @classmethod
     def _long(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None and len(secret.get_secret_value().strip()) < 16:
             raise ValueError("must have at least 16 characters; make one with `openssl rand -hex 32`")
         return secret
+
+    @model_validator(mode="after")
+    def _can_listen(self) -> Self:
+        if self.listen and self.service_account is None and not self.emulator:
+            raise ValueError("listen needs service_account: without it nothing would be heard")
+        return self

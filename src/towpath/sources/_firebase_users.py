@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from ._firebase_values import NS, Unreadable, instant
+from ._firebase_values import LAST_NS, NS, Unreadable, instant
 
+NS_PER_MS: Final = 1_000_000
+MOST_DIGITS: Final = 19
 CREATED: Final = ("createTime", "createdAt", "creationTime")
 SIGNED_IN: Final = ("lastSignInTime", "lastSignedInAt", "lastLoginAt")
 TEXTS: Final = {
@@ -63,18 +65,19 @@ def _time(user: Mapping[str, Any], names: tuple[str, ...]) -> int:
 def _instant(value: Any) -> int:
     """RFC 3339, the form of HTTP dates (Admin SDK), or milliseconds as a number or text (REST)."""
     if isinstance(value, int) or (isinstance(value, str) and value.isascii() and value.isdigit()):
-        moment = int(value) * 1_000_000
-        return moment if abs(moment) < 1 << 63 else 0
-    try:
-        return instant(value)
-    except Unreadable:
-        return _http_date(value)
+        moment = int(value) * NS_PER_MS if len(str(value)) <= MOST_DIGITS else 0
+    else:
+        try:
+            moment = instant(value)
+        except Unreadable:
+            moment = _http_date(value)
+    return moment if abs(moment) <= LAST_NS else 0
 
 
 def _http_date(value: Any) -> int:
     try:
         moment = parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         return 0
     return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * NS
 

@@ -90,6 +90,13 @@ def _double(held: Any, iso: bool) -> float | int | None:  # noqa: FBT001
     return int(held) if isinstance(held, int) and not isinstance(held, bool) else number
 
 
+def _integer(held: Any, iso: bool) -> int:  # noqa: FBT001
+    number = int(held)
+    if not -LAST_NS - 1 <= number <= LAST_NS:
+        raise Unreadable("an integer of more than 64 bits")
+    return number
+
+
 def _boolean(held: Any, iso: bool) -> bool:  # noqa: FBT001
     if not isinstance(held, bool):
         raise Unreadable("a boolean that is none")
@@ -112,15 +119,15 @@ def _list(held: Any, iso: bool) -> list[Any]:  # noqa: FBT001
 
 def _map(held: Any, iso: bool) -> Any:  # noqa: FBT001
     fields = held.get("fields") or {}
-    if "__type__" in fields and "value" in fields:
-        return attribute(fields["value"], iso=iso)
-    decoded = ((name, attribute(item, iso=iso)) for name, item in fields.items())
-    return {name: item for name, item in decoded if item is not DROPPED}
+    decoded = {name: attribute(item, iso=iso) for name, item in fields.items()}
+    if "__type__" in decoded and "value" in decoded:
+        return decoded["value"]
+    return {name: item for name, item in decoded.items() if item is not DROPPED}
 
 
 _KINDS: Mapping[str, Callable[[Any, bool], Any]] = {
     "stringValue": lambda held, iso: held,
-    "integerValue": lambda held, iso: int(held),
+    "integerValue": _integer,
     "doubleValue": _double,
     "booleanValue": _boolean,
     "nullValue": lambda held, iso: None,

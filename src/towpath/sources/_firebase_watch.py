@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from msgspec import Struct
 
 from ..http import Undelivered
 from ..outcome import Paused, Rejected, Retry
-from ..source import Known, Page, SourceScope, State
+from ..source import Page, SourceScope, State
 from ..vendors.firestore_stream import Ended, Target, require_grpc, responses, status_name
 from ._firebase_changes import Change, DocumentChange, document_key
 from ._firebase_lists import DocumentList, Seen, unseen
@@ -21,8 +22,6 @@ from ._firebase_values import document, rfc3339
 MOST_WAITING = 1000
 """Changes read ahead of what is kept; beyond it Firestore is not read, and holds the rest back."""
 MOST_AT_ONCE = 500
-KEPT = "w/"
-"""What the keys of resume tokens begin with in `Known`."""
 CURRENT, RESET = 3, 4
 """Of `google.firestore.v1.TargetChange.TargetChangeType`."""
 FIRST_PAUSE_S = 1.0
@@ -38,13 +37,6 @@ REFUSED: Mapping[str, type[Paused] | type[Rejected]] = {
 
 Connect: TypeAlias = Callable[[str, Sequence[Target]], AsyncGenerator[Any, None]]
 """The responses about targets of a database, for as long as the connection lasts."""
-
-
-def keep(state: State, known: Known) -> None:
-    """Remember of a page how far it goes, once it is kept."""
-    for key, value in state.items():
-        if key.startswith(KEPT):
-            known.keep(key, value)
 
 
 class Token(Struct, frozen=True):
@@ -74,11 +66,15 @@ class Failed(Struct, frozen=True):
 Event: TypeAlias = Change | Token | Failed
 
 
-def listen(project: Project, scope: SourceScope) -> AsyncIterator[Page] | None:
+def _text(token: bytes) -> str:
+    return b64encode(token).decode()
+
+
+def listen(project: Project, state: State, scope: SourceScope) -> AsyncIterator[Page] | None:
     """What changes in the collections, for ever; None where the settings ask for none.
 
-    Every document comes at first, like one that changed. Raises `TowpathError` where gRPC is not installed;
-    the pages raise `Undelivered` for what Google refuses.
+    Without a `state` every document comes at first, like one that changed. Raises `TowpathError` where gRPC
+    is not installed; the pages raise `Undelivered` for what Google refuses.
     """
     if not project.settings.listen or not project.settings.collections or project.credential is None:
         return None
@@ -88,7 +84,7 @@ def listen(project: Project, scope: SourceScope) -> AsyncIterator[Page] | None:
     def connect(database: str, targets: Sequence[Target]) -> AsyncGenerator[Any, None]:
         return responses(scope.http, url, credential, database, targets)
 
-    return Watch(project, scope, connect).pages()
+    return Watch(project, scope, connect).pages(state)
 
 
 class Stream:
@@ -97,13 +93,13 @@ class Stream:
     def __init__(self, name: str, collections: Sequence[DocumentList]) -> None:
         self.name = name
         self.collections = dict(enumerate(collections, 1))
-        self._keys = {number: f"{KEPT}{one.root}/{one.name}" for number, one in self.collections.items()}
+        self._keys = {number: f"{one.root}/{one.name}" for number, one in self.collections.items()}
         self._tokens: dict[int, bytes] = {}
 
-    def recall(self, known: Known) -> None:
-        """Go on where it was left, also by a process before this one. Blocks on the disk."""
-        found = {number: known.find(key) for number, key in self._keys.items()}
-        self._tokens = {number: token for number, token in found.items() if token is not None}
+    def recall(self, state: State) -> None:
+        """Go on where it was left, also by a process before this one."""
+        found = {number: str(state.get(key, "")) for number, key in self._keys.items()}
+        self._tokens = {number: b64decode(token) for number, token in found.items() if token}
 
     def targets(self) -> list[Target]:
         """What is listened to, each from where it was left."""
@@ -113,8 +109,8 @@ class Stream:
         ]
 
     def state(self, token: Token) -> State:
-        """How far it is heard, to be remembered with what was heard."""
-        return {self._keys[number]: token.value for number in token.numbers}
+        """How far it is heard, to be kept with what was heard."""
+        return dict.fromkeys([self._keys[number] for number in token.numbers], _text(token.value))
 
     def reached(self, token: Token) -> None:
         """Go on from here next time: it is kept."""
@@ -137,21 +133,21 @@ class Watch:
         self.silence_s = project.settings.silence.total_seconds()
         self._queue = asyncio.Queue[Event](MOST_WAITING)
 
-    async def pages(self) -> AsyncIterator[Page]:
-        """What comes, for ever, as much at once as waits."""
+    async def pages(self, state: State) -> AsyncIterator[Page]:
+        """What comes after `state`, for ever, as much at once as waits."""
         streams = self._streams()
         for stream in streams:
-            await asyncio.to_thread(stream.recall, self.scope.known)
+            stream.recall(state)
         running = [asyncio.create_task(self._run(stream)) for stream in streams]
         try:
             while True:
                 events = await self._waiting()
                 tokens = [event for event in events if isinstance(event, Token)]
                 items = [event for event in events if isinstance(event, DocumentChange)]
+                for token in tokens:
+                    state = {**state, **token.stream.state(token)}
                 if items or tokens:
-                    yield Page(
-                        items, {key: end for one in tokens for key, end in one.stream.state(one).items()}
-                    )
+                    yield Page(items, state)
                 for token in tokens:
                     token.stream.reached(token)
                 for event in events:

@@ -21,6 +21,7 @@ from ._firebase_settings import Collection, FirebaseSettings
 __all__ = ["Collection", "Firebase", "FirebaseSettings"]
 
 SIGNATURE = "x-towpath-signature"
+EMULATOR = "emulator"
 
 
 class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
@@ -41,7 +42,7 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
         Raises `Unauthorized`.
         """
         settings = self.settings
-        if settings.emulator and request.emulated:
+        if settings.emulator and request.route == EMULATOR and request.local:
             return
         if settings.signing_key is not None and SIGNATURE in request.headers:
             key = settings.signing_key.get_secret_value().strip().encode()
@@ -54,6 +55,10 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
             raise Unauthorized(
                 "this source takes nothing by HTTP", fix="set its push_token or its signing_key"
             )
+
+    def routes(self) -> Mapping[str, str]:
+        """The address that Firebase's emulators post to, where the settings allow that."""
+        return {EMULATOR: "/functions/projects/{project}/triggers/{source}"} if self.settings.emulator else {}
 
     def messages(self, request: Incoming, known: Known) -> Iterable[Heard]:
         """The events of a request as messages. Raises `Malformed`."""
@@ -69,16 +74,15 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
 
     def heard(self, page: Page, known: Known) -> Iterable[Heard]:
         """What was listed or listened to as messages."""
-        _firebase_watch.keep(page.state, known)
         return self._changes.heard(page.items, known)
 
     def undelivered(self, message: Message, known: Known) -> None:
         """What it told is told whole again with the next change of its document or user."""
         self._changes.undelivered(message, known)
 
-    def listen(self, scope: SourceScope) -> AsyncIterator[Page] | None:
+    def listen(self, state: State, scope: SourceScope) -> AsyncIterator[Page] | None:
         """Changes of documents as they happen, where the settings ask for it."""
-        return _firebase_watch.listen(self._project, scope)
+        return _firebase_watch.listen(self._project, state, scope)
 
     def budgets(self) -> Mapping[str, float]:
         """Requests per minute of the listings."""

@@ -12,7 +12,8 @@ from sqlalchemy.exc import DatabaseError
 from towpath.clock import Clock, SystemClock
 from towpath.errors import TowpathError
 
-from . import known
+from . import devices, known
+from .campaigns import Campaigns
 from .engine import open_engine
 from .jobs import JobRuns
 from .known import KnownFacts
@@ -23,7 +24,17 @@ from .secrets import Sealed, SealedSecrets
 
 FILE = "state.db"
 
-__all__ = ["FILE", "DurableMemory", "JobRuns", "KnownFacts", "Reserve", "Sealed", "SealedSecrets", "State"]
+__all__ = [
+    "FILE",
+    "Campaigns",
+    "DurableMemory",
+    "JobRuns",
+    "KnownFacts",
+    "Reserve",
+    "Sealed",
+    "SealedSecrets",
+    "State",
+]
 
 
 class State:
@@ -33,6 +44,7 @@ class State:
         self.directory = directory
         self.sealed_secrets = SealedSecrets(engine)
         self.jobs = JobRuns(engine)
+        self.campaigns = Campaigns(engine)
         self._engine = engine
         self._clock = clock
         self._memories = Memories(engine, clock)
@@ -62,6 +74,14 @@ class State:
         """What a source remembers of what it took in."""
         return KnownFacts(self._engine, source, self._clock)
 
+    def remembering(self) -> list[str]:
+        """The sources that remember anything, in order. Blocks."""
+        return known.sources(self._engine)
+
+    def forget_source(self, source: str) -> int:
+        """Forget all that a source remembers. Blocks. Returns how many facts."""
+        return known.forget_source(self._engine, source)
+
     def forget_people(self, ids: Collection[str]) -> None:
         """Forget what sources know of these ids, and empty every connection's memory (D10).
 
@@ -70,8 +90,15 @@ class State:
         When it returns, nothing of it is left in the files. Blocks on the disk and is safe in any thread:
         call it through `asyncio.to_thread`. Raises `TowpathError`.
         """
+        self.campaigns.forget_people(ids)  # before the devices, which say whose sends they are
+        devices.forget(self._engine, ids)
         known.forget_naming(self._engine, ids)
         self._memories.clear()
+
+    @property
+    def engine(self) -> Engine:
+        """For the aggregates that are made with a part of the configuration."""
+        return self._engine
 
     def prune(self, now: float) -> int:
         """Delete what sources remember and whose time is over. Blocks. Returns how many facts."""

@@ -7,14 +7,22 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, func, literal, or_, select
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, literal, or_, select
 
 from towpath.clock import Clock
 
 from .tables import known
 
 CHUNK = 500
+# The three statements of every turn are text: made of expressions, each key costs more than its row does.
+_READ = (
+    "SELECT key, value FROM known WHERE source = ? AND (expires_at IS NULL OR expires_at > ?) AND key IN (%s)"
+)
+_WRITE = (
+    "INSERT INTO known (source, key, value, expires_at) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (source, key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
+)
+_FORGET = "DELETE FROM known WHERE source = ? AND key = ?"
 TURN = "towpath: turn"
 """The key under which the number of the last turn stands; sources do not see it."""
 
@@ -40,12 +48,14 @@ class KnownFacts:
 
     def read(self, keys: Collection[str]) -> dict[str, bytes]:
         """The values of these keys, of those that have one."""
-        wanted, found = list(keys), {}
+        wanted, found = list(keys), dict[str, bytes]()
+        now = self._clock.now()
         with self._engine.connect() as connection:
             for start in range(0, len(wanted), CHUNK):
-                some = known.c.key.in_(wanted[start : start + CHUNK])
-                rows = connection.execute(select(known.c.key, known.c.value).where(*self._live(), some))
-                found.update({row.key: row.value for row in rows})
+                some = wanted[start : start + CHUNK]
+                sql = _READ % ", ".join("?" * len(some))
+                for key, value in connection.exec_driver_sql(sql, (self._source, now, *some)):
+                    found[key] = value
         return found
 
     def keep(self, changes: Mapping[str, Fact | None], turn: int = 0) -> None:
@@ -69,19 +79,16 @@ class KnownFacts:
         return View(self)
 
     def _write(self, connection: Connection, changes: Mapping[str, Fact | None]) -> None:
-        gone = [{"k": key} for key, fact in changes.items() if fact is None]
+        gone = [(self._source, key) for key, fact in changes.items() if fact is None]
         if gone:
-            mine = known.c.source == self._source
-            connection.execute(delete(known).where(mine, known.c.key == bindparam("k")), gone)
+            connection.exec_driver_sql(_FORGET, gone)
         rows = [
-            {"source": self._source, "key": key, "value": fact.value, "expires_at": fact.expires_at}
+            (self._source, key, fact.value, fact.expires_at)
             for key, fact in changes.items()
             if fact is not None
         ]
         if rows:
-            fresh = insert(known)
-            anew = {"value": fresh.excluded.value, "expires_at": fresh.excluded.expires_at}
-            connection.execute(fresh.on_conflict_do_update(["source", "key"], set_=anew), rows)
+            connection.exec_driver_sql(_WRITE, rows)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin so, in order, read a page at a time."""
@@ -189,6 +196,20 @@ def forget_naming(engine: Engine, texts: Collection[str]) -> int:
             told = (msgspec.msgpack.encode(text), msgspec.json.encode(text))
             held: Any = or_(part, *(func.instr(known.c.value, one) > 0 for one in told))
             gone += connection.execute(delete(known).where(held)).rowcount
+    return gone
+
+
+def sources(engine: Engine) -> list[str]:
+    """The sources that remember anything, in order."""
+    with engine.connect() as connection:
+        return list(connection.scalars(select(known.c.source).distinct().order_by(known.c.source)))
+
+
+def forget_source(engine: Engine, source: str) -> int:
+    """Forget every fact of a source. Returns how many; the number of its last turn is none."""
+    with engine.begin() as connection:
+        gone = connection.execute(delete(known).where(known.c.source == source, known.c.key != TURN)).rowcount
+        connection.execute(delete(known).where(known.c.source == source))
     return gone
 
 

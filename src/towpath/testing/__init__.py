@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .fakes import FakeMemory as FakeMemory
     from .fakes import FakeTransport as FakeTransport
     from .source import InboundContract as InboundContract
+    from .source import ListeningContract as ListeningContract
+    from .source import PolledContract as PolledContract
 
 _HOMES = {
     "DestinationContract": "destination",
@@ -20,8 +22,19 @@ _HOMES = {
     "FakeMemory": "fakes",
     "FakeTransport": "fakes",
     "InboundContract": "source",
+    "ListeningContract": "source",
+    "PolledContract": "source",
 }
-__all__ = ["DestinationContract", "FakeClock", "FakeKnown", "FakeMemory", "FakeTransport", "InboundContract"]
+__all__ = [
+    "DestinationContract",
+    "FakeClock",
+    "FakeKnown",
+    "FakeMemory",
+    "FakeTransport",
+    "InboundContract",
+    "ListeningContract",
+    "PolledContract",
+]
 
 
 def __getattr__(name: str) -> Any:

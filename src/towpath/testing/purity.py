@@ -11,8 +11,10 @@ from datetime import date
 from types import FrameType
 from typing import Any
 
-CLOCKS = frozenset({"time", "monotonic", "perf_counter", "process_time", "thread_time"})
-CHANCE = frozenset({"urandom", "getrandom", "uuid_generate_time_safe", "generate_time_safe"})
+CLOCKS = frozenset({"time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"})
+CALENDARS = frozenset({"strftime", "gmtime", "localtime", "ctime", "asctime"})
+"""They mean now unless told a time; told one, most of them ask for the machine's zone or language."""
+CHANCE = frozenset({"urandom", "getrandom", "RAND_bytes", "uuid_generate_time_safe", "generate_time_safe"})
 
 
 @contextmanager
@@ -39,7 +41,7 @@ def watching() -> Iterator[list[str]]:
 def impure(function: Any) -> str:
     """Name a built-in function that gives something else at each call; empty for all others."""
     name, owner = function.__name__, getattr(function, "__self__", None)
-    if owner is time and name.removesuffix("_ns") in CLOCKS:
+    if owner is time and (name.removesuffix("_ns") in CLOCKS or name in CALENDARS):
         return f"time.{name}"
     if isinstance(owner, type) and issubclass(owner, date) and name in ("now", "utcnow", "today"):
         return f"{owner.__name__}.{name}"

@@ -60,7 +60,7 @@ async def responses(
             for target in targets:
                 await call.write(_request(messages, database, target))
             async for heard in call:
-                if heard is None:  # what gRPC gives for a message that it cannot read
+                if heard is None:  # gRPC could not read it: the emulator may write two into each other
                     raise Ended("INTERNAL", "Firestore sent a message that cannot be read")
                 yield heard
     except grpc.aio.AioRpcError as error:

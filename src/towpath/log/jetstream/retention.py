@@ -71,7 +71,7 @@ class Retention:
         async with self._writer.lock:  # what comes later gets new keys
             await self._writer.settle_doubt()
             upto = await self._search(who, names, found, after)
-            parts, emptied, _ = await self._without(lambda item: not _shows(who, item))
+            parts, emptied, _ = await self._without(lambda item: not who.shows(item.raw))
             await self._strike(found, parts, emptied)
         return Erased(len(found.gone), 0, found.gone, upto=upto)
 
@@ -201,10 +201,6 @@ class Retention:
                 count += len(items) - len(kept)
                 parts += [Refusals(kept)] if kept else []
         return parts, emptied, count
-
-
-def _shows(who: Person, item: Refused) -> bool:
-    return who.perhaps(item.raw) and who.owns(item.raw)
 
 
 def _chunks(positions: Sequence[int]) -> Iterator[Sequence[int]]:

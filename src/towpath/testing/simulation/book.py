@@ -22,6 +22,7 @@ from .trace import Trace
 if TYPE_CHECKING:
     from .vendor import Account
 
+SOURCES = ("web", "app")
 OPEN, ERASED, REMOVED = "open", "erased", "source removed"
 
 
@@ -67,12 +68,18 @@ class Messages:
         self.gone: set[int] = set()
         self.suppressed: set[str] = set()
         self.once_suppressed: set[str] = set()
+        self.erasing: dict[str, float] = {}  # what came up to that position is suppressed until then
         self.jumped_s = 0.0  # how far the wall clock was moved in all, back and forth
 
     def add(self, message: Kept) -> None:
         """Take one more."""
         self.kept[message.position] = self.by_name[message.source, message.name] = message
         self.people.add(message.position, message.fields, trusted=message.trusted)
+
+    def slips(self, position: int) -> bool:
+        """Whether a message came while its person is being erased: it may go out until that is over."""
+        message = self.kept[position]
+        return any(message.concerns({known}) and position > upto for known, upto in self.erasing.items())
 
 
 class Book:
@@ -163,15 +170,19 @@ class Book:
         self._replays += 1  # others of their persons may be long gone
         self._replayed |= dict.fromkeys(late, self._replays)
 
-    def erased(self, ids: Collection[str]) -> Counter[str]:
-        """A person was erased; how many deliveries of which kind that concerned."""
+    def erased(
+        self, ids: Collection[str], gone: Collection[int], rows: Collection[int], letters: Collection[int]
+    ) -> Counter[str]:
+        """Of a person these records have gone, and those rows and letters are left; what that concerned."""
         seen: Counter[str] = Counter()
         for position in [p for p in self.states if self.people_of(p).concerns(ids)]:
-            if position in self.open:
+            if position in self.open and (position in gone or position in self.parked.difference(rows)):
                 seen["parked" if position in self.parked else "unread or in memory"] += 1
                 self._ends(position, ERASED)
-            if self.letters.pop(position, None) is not None:
+            if position not in letters and self.letters.pop(position, None) is not None:
                 seen["dead"] += 1
+        if seen:
+            self.schedule.disturb()
         return seen
 
     def _ends(self, position: int, state: str, reason: str = "") -> None:
@@ -192,7 +203,10 @@ class Book:
         `together` travel before it in the same call; `answered` have been answered but perhaps not settled;
         `again` says that it goes again as part of a refused batch.
         """
-        self.expect(position in self.open, f"{position} is sent though it is {self.states.get(position)}")
+        slips = self.states.get(position) == ERASED and self.messages.slips(position)
+        self.expect(
+            position in self.open or slips, f"{position} is sent though it is {self.states.get(position)}"
+        )
         late = [n for n in self._before(position) if n in self.open and n not in together]
         # Halves of a refused batch go on before the ends of the first half are on disk.
         late = [n for n in late if not (self.limits.ordered_batch and n in answered)]
@@ -325,7 +339,7 @@ class Book:
 
     def _check_skipped(self, done: Done) -> None:
         message = self.people_of(done.position)
-        named = {message.fields.get("userId"), message.fields.get("anonymousId")}
+        named = {message.fields.get(key) for key in ("userId", "anonymousId", "previousId")}
         known = {
             "unsupported": not message.sent,
             "untrusted": not message.sent,

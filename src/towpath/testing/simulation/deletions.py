@@ -26,6 +26,11 @@ class Deletions:
         self._sent: set[int] = set()
         self._done_s: list[float] = []
 
+    async def count_persons(self) -> int:
+        """Say how many its sources know, as they do: not at once."""
+        await self._clock.sleep(0.05)
+        return self.persons
+
     def _expect(self, holds: object, what: str) -> None:
         if not holds:
             self._trace.expect(False, f"{self._name}: {what}")  # noqa: FBT003

@@ -110,7 +110,14 @@ SCENARIOS = (
         script=("send", "break_down", "send", "wait", "erase", "mend", "erase", "send", "erase", "wait"),
         often={"erase": 3, "break_down": 1, "slow_down": 1},
         events={"poison": 8},
-        seen=("erased: parked", "erased: unread or in memory", "erased: dead", "erased: flying"),
+        seen=(
+            "erased: parked",
+            "erased: unread or in memory",
+            "erased: dead",
+            "erased: flying",
+            "erased in steps",
+        ),
+        mostly=("erased in steps",),
     ),
     Scenario(
         name="suppress",

@@ -11,9 +11,10 @@ import msgspec
 
 from towpath.log import DeadFilter, Entry
 
+from .book import SOURCES
 from .people import JUNK
 from .vendor import CAPABILITIES, Account
-from .world import SOURCES, Run, World
+from .world import Run, World
 
 Step: TypeAlias = Callable[[World, Random], Awaitable[None]]
 USERS = ("ann", "bob", "cid", "dan", "eve", "fay", "guy", "hal")
@@ -196,7 +197,9 @@ async def erase_across(world: World, chance: Random) -> None:
         await _send_own(world, chance, user, chance.choice(PASSING[:8]))
     ids = chance.choice([{user}, {f"d-{user}"}, {user, f"d-{user}"}])
     gone = len(world.messages.gone)
-    await world.erase(frozenset(ids), chance.choice([0.0, 1.0, 45.0]))
+    await world.erase(frozenset(ids), chance.choice([0.0, 1.0, 45.0]), chance)
+    await pass_by(world, chance)
+    await world.erased()
     world.trace.saw("erased across a backlog", len(world.messages.gone) - gone)
 
 
@@ -321,6 +324,7 @@ async def stop(world: World, chance: Random) -> None:
 
 async def take_over(world: World, chance: Random) -> None:
     """A second process takes over while the first one only believes itself alone, and then comes back."""
+    await world.erased()
     book = chance.choice(list(world.books.values()))
     old = world.runs[book.name]
     old.wire.through.clear()
@@ -464,7 +468,10 @@ async def erase(world: World, chance: Random) -> None:
     ids = {chance.choice([*USERS, *DEVICES])}
     if chance.random() < 0.5:
         ids |= {chance.choice(USERS), chance.choice(DEVICES)}
-    await world.erase(frozenset(ids), chance.choice([0.0, 1.0, 45.0]))
+    await world.erase(frozenset(ids), chance.choice([0.0, 1.0, 45.0]), chance)
+    await _send(world, chance, chance.choice([0, 2, 5]))
+    if chance.random() < 0.5:  # else the next steps come in between
+        await world.erased()
 
 
 async def suppress(world: World, chance: Random) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from random import Random
@@ -17,7 +16,6 @@ from towpath.deliver import DeliveryLoop
 from towpath.destination import Limits, Scope
 from towpath.http import Http
 from towpath.identity import Identity
-from towpath.inspection import flying
 from towpath.lanes import Item
 from towpath.log import Entry, Group, Lease, LogFull, Settlement, Store
 from towpath.log.sqlite import SqliteStore
@@ -27,8 +25,9 @@ from towpath.pauses import DELETES
 from towpath.settler import Fenced
 
 from ..loop import LoopClock
-from .book import Book, Kept, Messages
+from .book import SOURCES, Book, Kept, Messages
 from .deletions import Deletions
+from .erasing import Erasure
 from .people import JUNK, People
 from .scenarios import Plan
 from .trace import Trace
@@ -36,7 +35,6 @@ from .vendor import Account, Network, Vendor
 from .wire import Disk, Wire
 
 OpenStore: TypeAlias = Callable[[Path, LoopClock], Awaitable[Store]]
-SOURCES = ("web", "app")
 HALVING_S = 60.0  # a batch of five is halved in less
 DRAIN_S = 30 * 86400.0
 PATIENCE_S = 8 * 86400.0  # then vendors take what they never took, else poison after poison takes 76 hours
@@ -72,7 +70,7 @@ class Run:
             owner="owner",
             suppressed=world.suppressed,
             observe=self._observe,
-            persons=lambda: book.deletions.persons,
+            persons=book.deletions.count_persons,
             window=self._window,
             lease_s=main.lease_s,
         )
@@ -194,7 +192,7 @@ class World:
         self.disk = Disk()
         self.runs: dict[str, Run] = {}
         self.books: dict[str, Book] = {}
-        self.erasing: dict[str, float] = {}
+        self._erasure: Erasure | None = None
         self.trusted = self.chance.choice([0.3, 0.8, 1.0])
         self._open_store = open_store
         self._seed = seed
@@ -259,6 +257,7 @@ class World:
 
     async def crash(self) -> None:
         """The process dies: calls under way go on at the vendors, or do not."""
+        await self._cut_erasure()
         for run in self.runs.values():
             await run.crash()
         for book in self.books.values():
@@ -269,6 +268,7 @@ class World:
 
     async def stop(self, grace_s: float) -> None:
         """Stop as a deploy would, and start again."""
+        await self._cut_erasure()
         for run in list(self.runs.values()):
             await self.stop_run(run, grace_s)
         await self._reopen()
@@ -305,6 +305,7 @@ class World:
 
     async def end(self) -> None:
         """Leave nothing running."""
+        await self._cut_erasure()
         for run in self.runs.values():
             await run.crash()
         await self.store.close()
@@ -347,47 +348,32 @@ class World:
 
     # -- people ----------------------------------------------------------------------------------------
 
-    def suppressed(self, message: Message) -> bool:
+    def suppressed(self, message: Message, position: int) -> bool:
         """Whether nothing of this message's person is delivered now, as the app decides it."""
-        return any(
-            known in self.messages.suppressed or message.received_at < self.erasing.get(known, 0.0)
-            for known in (message.user_id, message.anonymous_id)
+        named = (message.user_id, message.anonymous_id)
+        return any(known in self.messages.suppressed for known in named if known) or any(
+            position <= self.messages.erasing.get(known, 0)
+            for known in (*named, message.previous_id)
             if known
         )
 
-    async def erase(self, ids: frozenset[str], landing_s: float) -> None:
-        """Remove every trace of these ids, in the order in which the app does it.
+    async def erase(self, ids: frozenset[str], landing_s: float, chance: Random) -> None:
+        """Begin to remove every trace of these ids, once the erase before it is over."""
+        await self.erased()
+        self._erasure = Erasure(self, ids, landing_s, Random(chance.random()))
 
-        Calls under way have `landing_s` to end; what takes longer must not be tried again.
-        """
-        self.messages.once_suppressed |= ids
-        self.erasing |= dict.fromkeys(ids, math.inf)
-        if any(flying(run.loop, ids) for run in self.runs.values()):
-            self.trace.saw("erased: flying")
-        deadline_s = self.clock.monotonic() + landing_s
-        while self.clock.monotonic() < deadline_s and self._flies(ids):
-            await self.clock.sleep(0.02)
-        self.erasing |= dict.fromkeys(ids, self.clock.now())
-        gone = {p for p in self.in_log() if self.messages.kept[p].concerns(ids)}
-        erased = await self.store.erase(ids)
-        self._erased(ids, gone)
-        for run in self.runs.values():
-            run.loop.forget(ids, erased)
-        self.erasing = {known: at for known, at in self.erasing.items() if known not in ids}
-        self.trace.note("erased", sorted(ids), erased)
-        self.trace.expect(erased.records == len(gone), f"{erased} were erased, not {len(gone)} records")
+    async def erased(self) -> None:
+        """Return once no erase is under way."""
+        if self._erasure is not None:
+            await self._erasure.task
 
-    def _flies(self, ids: frozenset[str]) -> bool:
-        return any(flying(run.loop, ids) for run in self.runs.values())
-
-    def _erased(self, ids: Collection[str], gone: Collection[int]) -> None:
-        for book in self.books.values():
-            for kind, count in book.erased(ids).items():
-                self.trace.saw(f"erased: {kind}", count)
-            book.schedule.disturb()
-        self.messages.gone.update(gone)
-        named = [known for position in gone for known in self.messages.kept[position].linking]
-        self.messages.people.erase(ids, named)
+    async def _cut_erasure(self) -> None:
+        """The process ends in the midst of an erase; nobody begins it again."""
+        if self._erasure is not None and not self._erasure.task.done():
+            self.trace.saw("erase cut off")
+            self._erasure.task.cancel()
+            await asyncio.gather(self._erasure.task, return_exceptions=True)
+            self._erasure = None
 
     # -- what must hold --------------------------------------------------------------------------------
 
@@ -417,6 +403,7 @@ class World:
     async def heal(self) -> None:
         """The world is good again: everything that waits must end."""
         self._mend_all()
+        await self.erased()
         for run in self.runs.values():
             await run.loop.pauses.resume()
             await self.decide_deletes(run, discard=False)
