@@ -156,7 +156,8 @@ def test_a_configuration_shown_loads(name: str, tmp_path: Path) -> None:
     text = CONFIGURATIONS[name]
     env = {name: stand_in(name) for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text)}
     named = re.findall(r"\$\{secret:([^}]+)\}", text)
-    secrets = {name: ACCOUNT if "service_account" in name else f"secret-called-{name}" for name in named}
+    keys = {name for name in named if name == "fcm" or "service_account" in name}
+    secrets = {name: ACCOUNT if name in keys else f"secret-called-{name}" for name in named}
     for name, code in MODULES.items():
         (tmp_path / name).write_text(code)
     assert parse(text, tmp_path / "towpath.yaml", env, lambda _: secrets).connections

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from towpath import server
+from towpath.api.answering import application
 from towpath.ingest.protocol import BoundedHttp
 from towpath.server import Listener, tcp, unix
 
@@ -74,6 +76,25 @@ async def test_a_stop_ends_slow_uploads_with_503(
         )
     assert [record.getMessage() for record in caplog.records] == []
     assert hub.log.records == []
+
+
+@pytest.mark.spec("D05")
+async def test_a_stop_ends_slow_uploads_of_the_admin_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(BoundedHttp, "upload_s", 0.05)
+
+    async def answer(request: Request) -> Any:
+        return await request.json()
+
+    app, arrived = reached(application([("POST", "/v1/batch", answer)]))
+    listener = Listener(app, unix(tmp_path / "towpath.sock"))
+    await listener.start()
+    upload = await begun(listener.address, HEAD + b"{")
+    await arrived.acquire()
+    await asyncio.wait_for(listener.stop(), 30)
+    assert (await upload.answer()).startswith(b"HTTP/1.1 503 ")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.spec("D05", "E036")

@@ -22,15 +22,22 @@ REFUSES_A_BATCH = frozenset({400, 413, 422})
 class Courier:
     """Calls one destination. What its code raises becomes an outcome; only cancelling passes through.
 
-    `may_start` says whether a call still ends before another owner could take the connection over.
+    `may_start` says whether a call still ends before another owner could take the connection over, `unwanted`
+    whether somebody in a parcel was suppressed, as whoever is being erased is.
     """
 
     def __init__(
-        self, destination: Destination[Any], scope: Scope, may_start: Callable[[], bool] = lambda: True
+        self,
+        destination: Destination[Any],
+        scope: Scope,
+        *,
+        may_start: Callable[[], bool] = lambda: True,
+        unwanted: Callable[[Parcel], bool] = lambda _: False,
     ) -> None:
         self._destination = destination
         self._scope = scope
         self._may_start = may_start
+        self._unwanted = unwanted
 
     async def send(self, parcels: Sequence[Parcel]) -> list[Outcome | None]:
         """What became of each parcel, in order; None for one that a stop kept from being sent."""
@@ -85,18 +92,24 @@ class Courier:
         """A batch refused as a whole is halved until the one at fault stands alone (D03)."""
         if not self._may_start():
             return [None] * len(parcels)
-        left = [parcel for parcel in parcels if not parcel.erased]
+        left = [parcel for parcel in parcels if not self._is_gone(parcel)]
         if len(left) < len(parcels):  # erased meanwhile: not sent again
             sent = dict(zip(map(id, left), await self.send(left) if left else [], strict=True))
             return [sent.get(id(parcel)) for parcel in parcels]
         middle = len(parcels) // 2
         first = await self.send(parcels[:middle])
         waiting = set(_unfinished(parcels[:middle], first))
-        later = [parcel for parcel in parcels[middle:] if not (parcel.erased or parcel.lane in waiting)]
+        later = [
+            parcel for parcel in parcels[middle:] if not (self._is_gone(parcel) or parcel.lane in waiting)
+        ]
         ended = await self.send(later) if later and self._may_start() else []
         # Whoever failed in the first half keeps the rest of his order for the next time.
         second = dict(zip(map(id, later), ended, strict=False))
         return [*first, *[second.get(id(parcel)) for parcel in parcels[middle:]]]
+
+    def _is_gone(self, parcel: Parcel) -> bool:
+        """Whether it must not be sent again: its lane finds out what becomes of it."""
+        return parcel.erased or self._unwanted(parcel)
 
 
 def _refuses_a_batch(outcome: Outcome) -> bool:

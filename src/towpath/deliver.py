@@ -84,7 +84,6 @@ class DeliveryLoop:
         self._lease_s = lease_s
         self._lanes = Lanes(window)
         self._settler = Settler(ledger, scope.clock, self._released)
-        self._courier = Courier(connection.destination, scope, lambda: self._dispatch.may_start)
         self.pauses = Pauses(connection, ledger, scope, self._unblock)
         self.deletes = DeleteGuard(
             connection, log, scope, self.pauses, persons=persons or nobody, spawn=self._spawn
@@ -94,6 +93,12 @@ class DeliveryLoop:
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
             make=self._make, coming=lambda: self._intake.coming,
         )  # fmt: skip
+        self._courier = Courier(
+            connection.destination,
+            scope,
+            may_start=lambda: self._dispatch.may_start,
+            unwanted=self._dispatch.suppresses,
+        )
         self._parking = Parking(
             ledger,
             scope.clock,
@@ -270,8 +275,10 @@ class DeliveryLoop:
 
     async def _work(self) -> None:
         while parcels := await self._dispatch.next():
-            with self._dispatch.flight(parcels):
-                await self._fly(parcels)
+            aboard = sum([len(parcel.items) for parcel in parcels])
+            self._dispatch.aboard += aboard
+            await self._fly(parcels)
+            self._dispatch.aboard -= aboard
 
     # -- entering --------------------------------------------------------------------------------------
 

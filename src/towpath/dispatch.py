@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
@@ -64,7 +63,7 @@ class Dispatch:
         self._make = make
         self._lanes = lanes
         self._coming = coming
-        self._aboard = 0  # deliveries in calls under way
+        self.aboard = 0  # deliveries in calls under way
         self._urgent = False  # whether something in the queue waits for no others
         self._short = False  # whether somebody waits for a call to be filled
         self._queue = Turns()
@@ -151,9 +150,9 @@ class Dispatch:
     def _waits_for_more(self) -> bool:
         """Whether the next call would be short and need not be."""
         enough = min(self._limits.batch, self._lanes.refill)
-        if self._lanes.size - self._aboard >= enough or self._urgent or self._probe:
+        if self._lanes.size - self.aboard >= enough or self._urgent or self._probe:
             return False
-        return self._coming() and (self._aboard > 0 or self._lanes.room.is_set())
+        return self._coming() and (self.aboard > 0 or self._lanes.room.is_set())
 
     # -- what travels ----------------------------------------------------------------------------------
 
@@ -166,16 +165,6 @@ class Dispatch:
             self._idle.append(waiter)
             await waiter
         return []
-
-    @contextmanager
-    def flight(self, parcels: Sequence[Parcel]) -> Iterator[None]:
-        """Around a call: what is in it does not count as there any more, and has landed behind it."""
-        aboard = sum([len(parcel.items) for parcel in parcels])
-        self._aboard += aboard
-        try:
-            yield
-        finally:
-            self._aboard -= aboard
 
     def _take(self) -> list[Parcel]:
         """Fill one call: one parcel per lane, more of a lane where the vendor keeps the order in a batch."""
@@ -255,6 +244,10 @@ class Dispatch:
         if item.due_s > self._clock.monotonic() or self._unwanted(item) is not None:
             return None
         return self._connection.destination.merge(payload, later)
+
+    def suppresses(self, parcel: Parcel) -> bool:
+        """Whether something of a parcel is of somebody who was suppressed since it left."""
+        return any(self._suppressed(item.message, item.record.position) for item in parcel.items)
 
     def _unwanted(self, item: Item) -> Skipped | None:
         if self._suppressed(item.message, item.record.position):

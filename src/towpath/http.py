@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from gzip import compress
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -62,6 +63,16 @@ class Reply(Struct, frozen=True):
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return None
+
+    def may_be_json(self) -> bool:
+        """Whether the body is JSON, the start of some where it is cut, or nothing at all."""
+        if self.cut or not self.body:
+            return self.body[:1] in (b"", b"{", b"[")
+        try:
+            msgspec.json.decode(self.body, type=msgspec.Raw)
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
 
     def text(self, limit: int = 500) -> str:
         """Show the start of the body for people."""
@@ -204,8 +215,12 @@ class Http:
         allow: Collection[int] = (),
         bucket: str = "",
         limit_bytes: int | None = None,
+        speaks_json: bool = False,
     ) -> Reply:
         """One request; a 2xx or an allowed status is returned, anything else raises `Undelivered`.
+
+        Of a vendor that `speaks_json` a 2xx with another body is no answer, like a proxy's page: it raises
+        `Undelivered` (retry).
 
         The body is `json`, encoded here, or `body` as it is; with `gzip` it travels compressed, and a dead
         letter shows it as it was. Waits for the bucket's allowance first. Raises `Stopping`, before anything
@@ -227,6 +242,8 @@ class Http:
             raise self._unanswered(request, error) from error
         if throttle is not None:
             throttle.learn(reply.status, reply.headers)
+        if speaks_json and 200 <= reply.status < 300 and not reply.may_be_json():
+            raise Undelivered(_of_another(request, reply), self._exchange(request, reply))
         if 200 <= reply.status < 300 or reply.status in allow:
             return reply
         raise self._refused(request, reply)
@@ -331,6 +348,13 @@ class Http:
         mine = header_secrets(self.headers)
         its_own = header_secrets(request.headers, credentials_only=True)
         return {*self.secrets, *mine, *its_own}
+
+
+def _of_another(request: Request, reply: Reply) -> Retry:
+    """Say that whoever answered is not whom the URL names."""
+    host = urlsplit(request.url).hostname
+    reason = f"{reply.status}, but it is no answer of {host}'s own, which would be JSON: a proxy's page?"
+    return Retry(reason, code=reply.status)
 
 
 @functools.cache

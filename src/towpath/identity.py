@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -31,21 +31,16 @@ class LinkStore(Protocol):
         """(position, person) of an identifier, ascending."""
         ...
 
+    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Links]:
+        """The links of those of these identifiers that have any, each as `links` gives them."""
+        ...
+
     async def linked(self, person: str, before: int) -> int:
         """How many links to this person were made before a position."""
         ...
 
     async def identifiers(self, person: str, before: int, limit: int) -> int:
         """How many ids lead to this person (itself one) by links made before a position; `limit` at most."""
-        ...
-
-
-@runtime_checkable
-class ManyLinks(Protocol):
-    """A store that answers for many identifiers at once; of others each is asked for when it is needed."""
-
-    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Links]:
-        """The links of those of these identifiers that have any, each as `links` gives them."""
         ...
 
 
@@ -97,8 +92,6 @@ class Identity:
 
     async def look_up(self, messages: Iterable[Message]) -> None:
         """Read at once whom these messages name, so that `place` finds it in memory; changes no answer."""
-        if not isinstance(self._store, ManyLinks):
-            return
         missing = self._unread(name for message in messages for name in self._names(message))
         while missing:
             changes = self._changes

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
+import msgspec
 from msgspec import Struct
 from pydantic import Field
 
@@ -185,6 +186,13 @@ class Inbound(Source[S]):
     def messages(self, request: Incoming, known: Known) -> Iterable[Heard]:
         """The request as messages, in order; no I/O. Raises `Malformed` when it cannot be read at all."""
 
+    def parts(self, request: Incoming) -> Sequence[Incoming]:
+        """A request of several items as requests of one each, which say together what it says.
+
+        Asked for where towpath fails to read it whole, so that only what is at fault becomes a dead letter.
+        """
+        return (request,)
+
     def routes(self) -> Mapping[str, str]:
         """Its addresses outside of `/webhooks/`: templates, each by the word that `Incoming.route` then says.
 
@@ -196,6 +204,15 @@ class Inbound(Source[S]):
     def answer(self) -> bytes:
         """The body of the 200."""
         return b"OK"
+
+
+def items_apart(request: Incoming) -> Sequence[Incoming]:
+    """A request whose body is a JSON array as requests of one item each; any other as it is."""
+    try:
+        items = msgspec.json.decode(request.body, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return (request,)
+    return [msgspec.structs.replace(request, body=b"[%b]" % bytes(item)) for item in items] or (request,)
 
 
 class Malformed(ValueError):

@@ -219,3 +219,20 @@ async def test_who_is_erased_while_the_first_half_is_sent_is_not_in_the_second(s
     await s.drained()
     assert s.vendor.calls[2:] == [["m3"]]
     await s.stop()
+
+
+@pytest.mark.spec("D10", "D03")
+@virtual
+async def test_who_is_suppressed_while_the_first_half_is_sent_is_not_in_the_second(stage: MakeStage) -> None:
+    s = small(stage(), in_flight=1)
+    s.vendor.batch_answer = lambda messages: Rejected("413", 413) if len(messages) == 4 else None
+    s.vendor.delay_s = lambda _: 10.0
+    await s.open()
+    await write(s, 4)
+    await s.start()
+    await s.pass_s(15)
+    s.suppressed.add("p2")
+    await s.drained()
+    assert s.vendor.calls[1:] == [["m0", "m1"], ["m3"]]
+    assert (await s.balance()).skipped == {"suppressed": 1}
+    await s.stop()

@@ -107,6 +107,30 @@ async def test_the_letter_of_a_refused_item_holds_nothing_of_others() -> None:
     assert "neither" not in exchange.answer
 
 
+PAGE = Reply(200, {"content-type": "text/html"}, b"<html><body>Sign in to the guest network</body></html>")
+
+
+@pytest.mark.spec("C120", "P5")
+@pytest.mark.parametrize("settings", [{}, {"api": "pipelines", "pipelines_write_key": "write-secret"}])
+async def test_a_proxys_page_delivers_nothing(settings: dict[str, Any]) -> None:
+    world = World(REGION, ("POST", "*", PAGE), **settings)
+    alone = [of("u1"), message({"type": "track", "anonymousId": "a1", "event": "E"})]
+    for given in alone:
+        outcome = await world.deliver(given)
+        assert isinstance(outcome, Retry)
+        assert "no answer of" in outcome.reason
+    with pytest.raises(Undelivered) as raised:
+        await world.deliver_batch([of("u1"), of("u2")])
+    assert isinstance(raised.value.outcome, Retry)
+
+
+@pytest.mark.spec("C093", "P5")
+async def test_a_proxys_page_names_no_region_and_stops_nothing_for_good() -> None:
+    world = World(("GET", "/api/v1/accounts/region", PAGE))
+    assert isinstance(await world.deliver(of("u1")), Retry)
+    assert world.sent == []
+
+
 @pytest.mark.spec("C120")
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"errors":[]}'])
 async def test_207_without_a_list_of_errors(body: bytes) -> None:

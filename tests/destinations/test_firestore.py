@@ -41,6 +41,18 @@ def prepared(message: Message, **settings: Any) -> Payload | Skipped | Rejected:
     return Firestore(FirestoreSettings.model_validate({**SETTINGS, **settings})).prepare(message)
 
 
+@pytest.mark.spec("F058", "P5")
+async def test_a_proxys_page_delivers_nothing() -> None:
+    clock = FakeClock()
+    http = Http(FakeTransport(("*", "*", Reply(200, body=b"<html>Sign in</html>"))), clock)
+    payload = prepared(unsubscribed())
+    assert isinstance(payload, Payload)
+    with pytest.raises(Undelivered) as raised:
+        destination = Firestore(FirestoreSettings.model_validate(SETTINGS))
+        await destination.deliver(payload, Scope(http, clock, FakeMemory(clock)))
+    assert isinstance(raised.value.outcome, Retry)
+
+
 @pytest.mark.spec("F058", "D11")
 def test_an_unsubscribe_becomes_a_patch_of_a_document_that_exists() -> None:
     payload = prepared(unsubscribed("ü/1".replace("/", " ")))

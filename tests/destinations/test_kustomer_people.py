@@ -9,6 +9,7 @@ import pytest
 
 from towpath.destination import Payload
 from towpath.http import Reply, Request, TransportError, Undelivered
+from towpath.message import Message
 from towpath.outcome import Delivered, Paused, Rejected, Retry
 
 from .kustomer_world import (
@@ -129,6 +130,16 @@ async def test_a_look_up_without_a_clear_answer_is_retried(reply: Reply) -> None
     there = world(("GET", "*", reply))
     assert isinstance(await there.deliver(identify(EMAIL)), Retry)
     assert there.calls() == [BY_EMAIL]
+
+
+@pytest.mark.spec("K064", "P5")
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("given", [identify(EMAIL), track()])
+async def test_a_proxys_page_delivers_nothing(method: str, given: Message) -> None:
+    rules = [found("email=a%40b.io")] if method == "PUT" else []
+    there = world((method, "*", Reply(200, body=b"<html>Sign in</html>")), *rules)
+    if method == "POST" or given.type == "identify":
+        assert isinstance(await there.deliver(given), Retry)
 
 
 @pytest.mark.spec("K064")

@@ -130,6 +130,30 @@ async def test_statuses_become_outcomes(status: int, expected: type[Outcome]) ->
     assert (error.exchange.body, error.exchange.answer) == ('{"a":1}', "why")
 
 
+@pytest.mark.spec("D05", "P5")
+@pytest.mark.parametrize("status", [200, 201, 207])
+@pytest.mark.parametrize("body", [b"<html>Sign in</html>", b"OK", b'{"a":', b"{} <script>", b"[" * 20_000])
+async def test_a_page_where_the_vendor_speaks_json_is_no_answer(status: int, body: bytes) -> None:
+    http = door(FakeTransport(("*", "*", Reply(status, body=body))))
+    with pytest.raises(Undelivered) as raised:
+        await http.request("POST", URL, json={}, speaks_json=True)
+    assert isinstance(raised.value.outcome, Retry)
+    assert "no answer of api.example.com's own" in raised.value.outcome.reason
+    assert raised.value.exchange is not None
+    assert raised.value.exchange.status == status
+    assert (await http.request("POST", URL, json={})).status == status
+
+
+@pytest.mark.parametrize("reply", [Reply(200), Reply(204), Reply(200, body=b" {}\n"), Reply(200, body=b"[]")])
+async def test_json_and_nothing_are_answers(reply: Reply) -> None:
+    http = door(FakeTransport(("*", "*", reply)))
+    assert await http.request("POST", URL, speaks_json=True) == reply
+    cut = Reply(200, body=b'{"data": "', cut=True)
+    assert await door(FakeTransport(("*", "*", cut))).request("GET", URL, speaks_json=True) == cut
+    refused = door(FakeTransport(("*", "*", Reply(404, body=b"<html>"))))
+    assert (await refused.request("GET", URL, allow=[404], speaks_json=True)).status == 404
+
+
 @pytest.mark.spec("D03")
 async def test_no_answer_is_retried() -> None:
     error = await refused(TransportError("reset", sent=True))

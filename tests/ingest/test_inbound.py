@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -17,7 +17,7 @@ from towpath.ingest import IngestLimits
 from towpath.ingest.inbound import Door, Webhooks
 from towpath.log import Log, LogFull
 from towpath.message import Message
-from towpath.source import Heard, Inbound, Incoming, Known, Malformed, SourceSettings
+from towpath.source import Heard, Inbound, Incoming, Known, Malformed, SourceSettings, items_apart
 from towpath.state import State
 
 from .support import ManualClock, MemoryLog, Reply, _exchange
@@ -41,7 +41,11 @@ class Toy(Inbound[SourceSettings]):
             found = msgspec.json.decode(request.body)
         except msgspec.DecodeError as error:
             raise Malformed("it is not JSON") from error
-        yield Message(type="track", message_id=found["id"], user_id="u1", event=request.path or "top")
+        for item in found if isinstance(found, list) else [found]:
+            yield Message(type="track", message_id=item["id"], user_id="u1", event=request.path or "top")
+
+    def parts(self, request: Incoming) -> Sequence[Incoming]:
+        return items_apart(request)
 
     def routes(self) -> Mapping[str, str]:
         return {"partner": "/partners/{partner}/{source}.php", "shared": "/toys/{city}"}
@@ -166,6 +170,22 @@ async def test_a_fault_of_ours_is_a_dead_letter_and_blocks_no_feed(world: World)
     (letter,) = world.log.refused
     assert (letter.code, letter.raw) == ("unforeseen", b'{"no":"id"}')
     assert letter.reason.startswith("towpath failed to read this: KeyError at messages:")
+
+
+@pytest.mark.spec("P5", "D10")
+@pytest.mark.parametrize("faults", [{0}, {4}, {2, 3}, {0, 1, 2, 3, 4}])
+async def test_of_a_request_of_many_only_what_is_at_fault_is_a_dead_letter(
+    world: World, faults: set[int]
+) -> None:
+    items = [b'{"no":%d}' % number if number in faults else b'{"id":"m%d"}' % number for number in range(5)]
+    assert (await world.post("/webhooks/crm", b"[" + b", ".join(items) + b"]")).status == 200
+    assert [message.message_id for message in world.log.messages()] == [
+        f"m{number}" for number in range(5) if number not in faults
+    ]
+    assert {letter.code for letter in world.log.refused} == {"unforeseen"}
+    assert [letter.raw for letter in world.log.refused] == [
+        b'[{"no":%d}]' % number for number in sorted(faults)
+    ]
 
 
 @pytest.mark.spec("E036")

@@ -316,7 +316,7 @@ async def test_what_was_in_flight_when_it_died_is_told_again_and_nobody_else(rig
 
 @pytest.mark.spec("P055")
 async def test_enlisting_goes_on_where_it_stopped(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("towpath.push.mailing.PAGE", 2)
+    monkeypatch.setattr("towpath.push.reach.PAGE", 2)
     for number in range(7):
         await rig.device(f"d{number}")
     campaign = await rig.launch()
@@ -464,6 +464,29 @@ async def test_a_rehearsal_counts_previews_and_asks_without_sending(rig: Rig) ->
     assert {one["verdict"] for one in found.verdicts} == {"accepted", "invalid_token"}
     assert (await rig.standing("d1"))[0] == "active"
     assert await rig.desk.newest() == []
+
+
+@pytest.mark.spec("P051")
+async def test_a_rehearsal_without_devices_still_shows_what_would_be_sent(rig: Rig) -> None:
+    found = await rig.desk.rehearse(Launch("named"))
+    assert set(found.previews) == {"ios", "android", "web"}
+    assert "{context.device.type}" in str(found.previews["ios"])
+    assert found.devices == {}
+
+
+@pytest.mark.spec("P050")
+async def test_named_persons_are_read_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("towpath.push.reach.PAGE", 2)
+    for number in range(9):
+        await rig.device(f"d{number}", f"u{number}")
+
+    async def never(*_: Any) -> Any:
+        raise AssertionError("the whole registry was read")
+
+    monkeypatch.setattr(rig.registry, "audience", never)
+    audience = {"persons": ["u7", "u1", "u3", "u1", "nobody"]}
+    await rig.finish(await rig.launch(changes={"audience": audience}))
+    assert rig.sender.told == {"t-d1": 1, "t-d3": 1, "t-d7": 1}
 
 
 @pytest.mark.parametrize(

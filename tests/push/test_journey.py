@@ -207,6 +207,16 @@ async def test_a_key_of_another_project_stops_the_campaign_and_the_right_one_fin
         assert story.told() == sorted(f"ok-{number}" for number in range(20))
 
 
+@pytest.mark.spec("D10", "P050")
+async def test_a_suppressed_person_gets_no_campaign(tmp_path: Path) -> None:
+    async with begun(tmp_path) as story:
+        await story.say(register("d1", "ok-1", "ada"), register("d2", "ok-2", "bob"))
+        await ask(story.file, "POST", "/people/suppress", {"ids": ["ada"]})
+        done = await story.campaign()
+        assert (done["accepted"], done["skipped"]) == (1, 1)
+        assert story.told() == ["ok-2"]
+
+
 @pytest.mark.spec("P045", "D10")
 async def test_an_erased_person_has_no_device_any_more(tmp_path: Path) -> None:
     async with begun(tmp_path) as story:

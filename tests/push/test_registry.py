@@ -125,11 +125,13 @@ async def test_a_late_report_still_says_that_the_token_had_left(stage: Stage) ->
 
 
 @pytest.mark.spec("P042")
-async def test_two_devices_may_swap_their_tokens_in_one_batch(stage: Stage) -> None:
+async def test_two_devices_may_swap_their_tokens_in_one_transaction(stage: Stage) -> None:
     await stage.apply(registered("d1", "ann", "t1"), registered("d2", "bob", "t2"))
-    await stage.apply(
-        registered("d1", "ann", "t2", START + 1),
-        registered("d2", "bob", "t1", START + 2),
+    stage.registry._apply(
+        [
+            Noted("m8", (registered("d1", "ann", "t2", START + 1),), START + 1),
+            Noted("m9", (registered("d2", "bob", "t1", START + 2),), START + 2),
+        ]
     )
     assert (await stage.reach("ann"), await stage.reach("bob")) == (["t2"], ["t1"])
 
@@ -306,6 +308,13 @@ async def test_a_refused_address_is_removed_unless_it_was_reported_anew(stage: S
     assert (device.status, device.reason, device.removed_at) == ("removed", "UNREGISTERED", START + 60)
     assert stage.news() == [(GONE, "ann", "t3")]
     assert await stage.registry.remove(sent) == 0
+
+
+@pytest.mark.spec("P012")
+async def test_another_token_reported_at_the_same_time_survives(stage: Stage) -> None:
+    await stage.apply(registered("d1", "ann", "t1"), registered("d1", "ann", "t2"))
+    assert await stage.registry.remove([Dead("d1", Address("token", "t1"), START, "UNREGISTERED")]) == 0
+    assert await stage.reach("ann") == ["t2"]
 
 
 @pytest.mark.spec("P012")

@@ -466,6 +466,17 @@ def test_one_that_is_broken_does_not_cost_the_others_of_its_batch(name: str) -> 
 
 
 @pytest.mark.spec("F053", "D10")
+@pytest.mark.parametrize("name", ["batch", *FORMS])
+def test_the_parts_of_a_request_say_together_what_it_says(name: str) -> None:
+    other = {**GOOD, "id": "other", "data": {"value": {**json_data(WRITTEN)["value"], "name": f"{NAME}2"}}}
+    request = structured([GOOD, other, GOOD], BATCH) if name == "batch" else FORMS[name]
+    whole, apart = World(), World()
+    parts = apart.source.parts(request)
+    assert len(parts) == (3 if name == "batch" else 1)
+    assert [one for part in parts for one in apart.take(part)] == whole.take(request)
+
+
+@pytest.mark.spec("F053", "D10")
 def test_of_a_batch_only_the_broken_event_itself_is_kept() -> None:
     broken = {**cloud_event(TYPE + "written"), "data": {"value": {"name": "x"}}}
     said = World().take(structured([GOOD, *[broken] * 3, {**broken, "much": "x" * 70_000}], BATCH))

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -57,6 +57,8 @@ def _answering(answer: Answer) -> _Respond:
             return _json(problem(_disk_full()), 507)
         except LogFailed as error:
             return _json(problem(_disk_failed(error)), 503)
+        except ClientDisconnect:  # nobody is left to be told, nor at a stop
+            return Response(status_code=400)
         except OverflowError:
             title = "a number of the request is larger than any number here"
             return _json(problem(TowpathError(title, code="E5012", data="Nothing was changed.")), 400)

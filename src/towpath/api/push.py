@@ -17,6 +17,7 @@ from ..state.campaigns import totals
 from ..views import moment
 from . import asking
 from .answering import Missing, Named
+from .jobs import run_view
 
 PAGE_MAX = 5000
 
@@ -132,7 +133,8 @@ class PushRoutes:
             }
             for one in standing.counts
         ]
-        runs = await self._push().desk.runs(standing.row.id)
+        now = self._app.clock.now()
+        runs = [run_view(run, now) for run in await self._push().desk.runs(standing.row.id)]
         settings = msgspec.json.decode(standing.row.settings)
         return {**campaign_view(standing), "settings": settings, "sends": counts, "runs": runs}
 

@@ -163,7 +163,9 @@ class App:
             self.store, self.state, self.clock, self._open_transport, self.jobs, self.bus.tell
         )
         await self.sources.apply(config)
-        self.push = Push(self.store, self.state, self.clock, self._open_transport, self.jobs)
+        self.push = Push(
+            self.store, self.state, self.clock, self._open_transport, self.jobs, self.people.holds_back
+        )
         undo.push_async_callback(self.push.stop)
         await self.push.apply(config)
         self.leaving = Leaving(self.store, self.state)

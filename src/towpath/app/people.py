@@ -72,6 +72,10 @@ class People:
             if known
         )
 
+    def holds_back(self, person: str) -> bool:
+        """Whether a person is suppressed or being erased: nobody is to be told anything of or to them."""
+        return person in self._suppressed or person in self._erasing
+
     async def suppress(self, ids: frozenset[str], *, on: bool) -> None:
         """Deliver nothing more of these ids, or deliver again; effective with the next call."""
         await (self._store.suppress(ids) if on else self._store.unsuppress(ids))

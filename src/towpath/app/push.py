@@ -39,14 +39,26 @@ log = structlog.get_logger("towpath.push")
 
 
 class Push:
-    """Everything of the section `push:`. `apply` puts a configuration in force, `begin` starts what runs."""
+    """Everything of the section `push:`. `apply` puts a configuration in force, `begin` starts what runs.
 
-    def __init__(self, store: Log, state: State, clock: Clock, transport: Transport, jobs: Jobs) -> None:
+    `held_back` says of a person that they are suppressed.
+    """
+
+    def __init__(
+        self,
+        store: Log,
+        state: State,
+        clock: Clock,
+        transport: Transport,
+        jobs: Jobs,
+        held_back: Callable[[str], bool],
+    ) -> None:
         self._log = store
         self._state = state
         self._clock = clock
         self._transport = transport
         self._jobs = jobs
+        self._held_back = held_back
         self._parts: Parts | None = None
         self._senders: dict[tuple[str, str, str, float], Sender] = {}
         self._outbox = Outbox(state.engine, clock)
@@ -87,7 +99,7 @@ class Push:
         project = NO_PROJECT if account is None else account.project_id
         registry = self._registry(project, settings, config.identity.junk)
         notices = {code: Notice(made, code) for code, made in settings.campaigns.items()}
-        self._parts = Parts(registry, self._state.campaigns, sender, settings, notices)
+        self._parts = Parts(registry, self._state.campaigns, sender, settings, notices, self._held_back)
         await self._jobs.register(CampaignJob(lambda: self.parts))
         await self._jobs.register(Sweep(lambda: self.registry), Schedule(cron=SWEEP_CRON))
 

@@ -10,7 +10,21 @@ from typing import Any
 import typer
 
 from ..errors import TowpathError
-from . import connect, data, firebase, fixtures, imports, jobs, new, operate, program, push, sources, traffic
+from . import (
+    connect,
+    connect_fcm,
+    data,
+    firebase,
+    fixtures,
+    imports,
+    jobs,
+    new,
+    operate,
+    program,
+    push,
+    sources,
+    traffic,
+)
 from .output import WrongUse, fail
 
 app = typer.Typer(
@@ -55,6 +69,7 @@ for group, name in (
     (imports.imports, "import"),
 ):
     app.add_typer(group, name=name)
+connect.install.command("fcm")(connect_fcm.install_fcm)
 operate.connectors.add_typer(connect.install, name="install")
 operate.connectors.add_typer(connect.install, name="connect", hidden=True)
 

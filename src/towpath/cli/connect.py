@@ -213,7 +213,7 @@ def install_customerio(
 def _ask_region(given: CustomerIo) -> Literal["us", "eu"]:
     from ..install.customerio import find_region
 
-    return _asked(lambda http: find_region(given, http))
+    return asked(lambda http: find_region(given, http))
 
 
 def _register(given: CustomerIo, region: Literal["us", "eu"], config: Config) -> str:
@@ -225,13 +225,13 @@ def _register(given: CustomerIo, region: Literal["us", "eu"], config: Config) ->
         return "Customer.io was not told to report here: set  server.public_url  and run this with --replace"
     endpoint = webhooks_url(config, given.name)
     signed = bool(given.signing_key)
-    did = _asked(lambda http: register(app_api(given, region, http), endpoint, signed=signed))
+    did = asked(lambda http: register(app_api(given, region, http), endpoint, signed=signed))
     told = f"reporting webhook to {endpoint}: {did}"
     key = "copy its signing key from Customer.io: Integrations, Reporting Webhooks, and run this again with"
     return told if signed else f"{told}; {key} --signing-key and --replace"
 
 
-def _asked(ask: Callable[[Http], Awaitable[T]]) -> T:
+def asked(ask: Callable[[Http], Awaitable[T]]) -> T:
     """Ask something of a vendor, outside a server."""
     from ..http import Http
     from ..transport_http1 import Http1Transport

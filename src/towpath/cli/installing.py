@@ -55,7 +55,7 @@ def carry_out(file: Path, plan: Plan, *, replace: bool) -> Done:
     fields = {
         "file": str(file),
         "backup": str(backup) if backup else None,
-        "wrote": [f"{entry.section}.{entry.name}" for entry in plan.entries],
+        "wrote": plan.wrote,
         "secrets": list(plan.secrets),
         "unset": list(drafted.unset),
         "in_force": not why,

@@ -266,12 +266,10 @@ def send(
         _show_rehearsal(client.post("/push/send", asked), as_json=json)
         return
     made = client.post("/push/send", asked, running=True)
-    if follow:
-        _follow(client, made["campaign"], as_json=json)
-    if json:
-        show_json(client.get(path("push", "campaigns", made["campaign"])))
-        return
     number = made["campaign"]
+    if follow or json:
+        _show(client, number, follow=follow, as_json=json)
+        return
     say(f"campaign {number} of {code}: {made['state']}, due {made['due_at']}")
     say(f"  towpath push campaigns show {number}")
 
@@ -301,13 +299,6 @@ def _show_rehearsal(found: dict[str, Any], *, as_json: bool) -> None:
         raise typer.Exit(FAILURE)
 
 
-def _follow(client: Client, number: int, *, as_json: bool) -> None:
-    """Show the campaign's run until it has ended or waits."""
-    shown = client.get(path("push", "campaigns", number))
-    if shown["runs"]:
-        jobs.follow_run(client, shown["runs"][0]["run"], as_json=as_json)
-
-
 # -- campaigns ---------------------------------------------------------------------------------------------
 
 
@@ -328,11 +319,16 @@ def show_campaign(
     json: JsonOption = False,
 ) -> None:
     """Show a campaign: its state, and what became of its sends."""
-    client = Client(config)
-    if follow:
-        _follow(client, number, as_json=json)
+    _show(Client(config), number, follow=follow, as_json=json)
+
+
+def _show(client: Client, number: int, *, follow: bool, as_json: bool) -> None:
+    """Show a campaign, once it has ended or waits where it is to be followed."""
     found = client.get(path("push", "campaigns", number))
-    if json:
+    if follow and found["runs"]:
+        jobs.follow_run(client, found["runs"][0]["run"], as_json=as_json)
+        found = client.get(path("push", "campaigns", number))
+    if as_json:
         show_json(found)
         return
     show_fields({key: value for key, value in found.items() if key not in ("sends", "runs")}, as_json=False)

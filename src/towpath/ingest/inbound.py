@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from ipaddress import ip_address
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ from ..clock import Clock
 from ..errors import Unauthorized
 from ..feed import Feed, Make, Unmade
 from ..log import LogFull
-from ..source import Inbound, Incoming, Known, Malformed, Unfit
+from ..source import Inbound, Incoming, Malformed, Unfit
 from . import answers
 from .answers import TEXT, Answer, Send, Unacceptable, text
 from .body import Bodies, Body, Receive
@@ -141,23 +142,41 @@ class Webhooks:
             )
             return text(401, error.title)
 
-        def make(known: Known) -> Iterable[Any]:
-            return source.messages(request, known)
-
         try:
-            await self._kept(door, make, ip)
+            await self._kept(door, _saying(source, [request]), ip)
         except Malformed as error:
-            letter = Unfit("malformed", f"the request cannot be read: {error}", request.body)
-            await self._kept(door, lambda _: (letter,), ip)
+            await self._keep_letter(door, request, error, ip)
             return text(400, f"the request cannot be read: {error}")
         except Unmade as error:
             # Answered 200: sent again it would fail again, and senders hold back what comes behind it.
+            await self._keep_others(door, source.parts(request), error, ip)
+        return Answer(200, source.answer(), (TEXT,))
+
+    async def _keep_others(
+        self, door: Door, parts: Sequence[Incoming], error: Malformed | Unmade, ip: str
+    ) -> None:
+        """Keep what parts of a request say that fail together: halved until what is at fault stands alone."""
+        if len(parts) < 2:
+            await self._keep_letter(door, parts[0], error, ip)
+            return
+        middle = len(parts) // 2
+        for half in (parts[:middle], parts[middle:]):
+            try:
+                await self._kept(door, _saying(door.source, half), ip)
+            except (Malformed, Unmade) as its:
+                await self._keep_others(door, half, its, ip)
+
+    async def _keep_letter(self, door: Door, request: Incoming, error: Malformed | Unmade, ip: str) -> None:
+        if isinstance(error, Malformed):
+            letter = Unfit("malformed", f"the request cannot be read: {error}", request.body)
+        else:
             _log.error(
-                "a webhook met a fault of towpath; it is kept: towpath dlq", source=name, at=str(error)
+                "a webhook met a fault of towpath; it is kept: towpath dlq",
+                source=door.feed.source,
+                at=str(error),
             )
             letter = Unfit("unforeseen", f"towpath failed to read this: {error}", request.body)
-            await self._kept(door, lambda _: (letter,), ip)
-        return Answer(200, source.answer(), (TEXT,))
+        await self._kept(door, lambda _: (letter,), ip)
 
     async def _kept(self, door: Door, make: Make, ip: str) -> None:
         """Keep what a request said. Raises `Unacceptable` where the log takes nothing now."""
@@ -169,6 +188,11 @@ class Webhooks:
             if not isinstance(error, LogFull):
                 _log.error("a webhook could not be kept", source=door.feed.source, error=repr(error)[:300])
             raise answers.unkept(error) from error
+
+
+def _saying(source: Inbound[Any], requests: Sequence[Incoming]) -> Make:
+    """What requests say, one after the other."""
+    return lambda known: chain.from_iterable(source.messages(request, known) for request in requests)
 
 
 async def _unread(answer: Answer, body: Body, receive: Receive) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .pairs import pairs
-from .plan import Entry, Plan, connection
+from .plan import Entry, Plan, Setting, connection
 from .writing import Draft, draft, named
 
-__all__ = ["Draft", "Entry", "Plan", "connection", "draft", "named", "pairs"]
+__all__ = ["Draft", "Entry", "Plan", "Setting", "connection", "draft", "named", "pairs"]

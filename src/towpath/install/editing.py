@@ -24,7 +24,12 @@ Pair: TypeAlias = tuple[Node, Node]
 
 def with_entry(text: str, section: str, name: str, fields: Mapping[str, Any]) -> str:
     """The text with an entry in a section, in place of one of that name. Raises `TowpathError`."""
-    block = {name: dict(fields)}
+    return with_value(text, section, name, dict(fields))
+
+
+def with_value(text: str, section: str, name: str, value: Any) -> str:
+    """The text with a key of a section set to a value, whatever it was. Raises `TowpathError`."""
+    block = {name: value}
 
     def added(standing: Any) -> Any:
         return {**(standing or {}), **block} if isinstance(standing, dict | None) else None

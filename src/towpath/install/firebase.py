@@ -37,7 +37,7 @@ class Firebase(Struct, frozen=True):
 
 def plan(given: Firebase) -> Plan:
     """What is written for it. Raises `TowpathError` for a key file that is none, and without a project."""
-    own = _project_of(given.service_account) if given.service_account else ""
+    own = project_of(given.service_account) if given.service_account else ""
     project = given.project or own
     if not project:
         raise TowpathError(
@@ -72,7 +72,7 @@ def can_listen() -> bool:
         return False
 
 
-def _project_of(service_account: str) -> str:
+def project_of(service_account: str) -> str:
     """The project of a service account's key file. Raises `TowpathError` for a file that is none."""
     try:
         return read_service_account(service_account).project_id

@@ -7,15 +7,23 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
-Section: TypeAlias = Literal["sources", "destinations"]
+Section: TypeAlias = Literal["sources", "destinations", "accounts"]
 
 
 class Entry(Struct, frozen=True):
-    """One source or destination; `fields` as the file shall hold them, `type` among them."""
+    """One source, destination or account; `fields` as the file shall hold them, `type` among them."""
 
     section: Section
     name: str
     fields: Mapping[str, Any]
+
+
+class Setting(Struct, frozen=True):
+    """One key of a section that has no entries, like `push`."""
+
+    section: str
+    key: str
+    value: str
 
 
 class Plan(Struct, frozen=True):
@@ -30,6 +38,13 @@ class Plan(Struct, frozen=True):
     secrets: Mapping[str, str] = {}
     missing: Sequence[str] = ()
     notes: Sequence[str] = ()
+    settings: Sequence[Setting] = ()
+
+    @property
+    def wrote(self) -> list[str]:
+        """The places of the file that it is about."""
+        entries = [f"{entry.section}.{entry.name}" for entry in self.entries]
+        return entries + [f"{setting.section}.{setting.key}" for setting in self.settings]
 
 
 def kept_as(entry: str, key: str) -> str:

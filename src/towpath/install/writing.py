@@ -15,8 +15,8 @@ from ..clock import Clock
 from ..config import Config, parse
 from ..config.document import Document
 from ..errors import TowpathError
-from .editing import with_connection, with_entry
-from .plan import Plan, Section
+from .editing import with_connection, with_entry, with_value
+from .plan import Plan, Section, Setting
 
 NEW = """\
 # Written by towpath. Every key:  towpath schema  or the documentation of the configuration.
@@ -81,6 +81,8 @@ def draft(
     for entry in plan.entries:
         _check_name(text, file, entry.section, entry.name, replace=replace)
         text = with_entry(text, entry.section, entry.name, entry.fields)
+    for setting in plan.settings:
+        text = _set(text, file, setting, replace=replace)
     for fields in plan.connections:
         text = _connected(text, dict(fields))
     held: dict[str, str] = {}
@@ -110,7 +112,7 @@ def _without_mark(text: str) -> tuple[str, str]:
 def _check_name(text: str, file: Path, section: Section, name: str, *, replace: bool) -> None:
     """Refuse a name that another entry has, but for the one to be replaced."""
     data = Document(text, str(file)).data
-    for where in ("sources", "destinations"):
+    for where in (section,) if section == "accounts" else ("sources", "destinations"):
         if name in (data.get(where) or {}) and not (replace and where == section):
             also = ", or --replace" if where == section else ""
             raise TowpathError(
@@ -119,6 +121,21 @@ def _check_name(text: str, file: Path, section: Section, name: str, *, replace: 
                 fix=f"choose another name with --name{also}",
                 data="Nothing was changed.",
             )
+
+
+def _set(text: str, file: Path, setting: Setting, *, replace: bool) -> str:
+    """Set a key; one that says something else is refused unless it is to be replaced."""
+    held = (Document(text, str(file)).data.get(setting.section) or {}).get(setting.key)
+    if held == setting.value:
+        return text
+    if held is not None and not replace:
+        raise TowpathError(
+            f"{setting.section}.{setting.key} of {file} is {held} already",
+            code=TAKEN,
+            fix=f"use that name with --name {held} --replace, or --replace alone to change it",
+            data="Nothing was changed.",
+        )
+    return with_value(text, setting.section, setting.key, setting.value)
 
 
 def _connected(text: str, fields: dict[str, object]) -> str:

@@ -441,6 +441,10 @@ class Ledger(Protocol):
         """(position, person) of an identifier, ascending."""
         ...
 
+    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Sequence[tuple[int, str]]]:
+        """The links of those of these identifiers that have any, each as `links` gives them."""
+        ...
+
     async def linked(self, person: str, before: int) -> int:
         """How many links to this person were made before a position."""
         ...

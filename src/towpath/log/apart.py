@@ -55,7 +55,7 @@ class ApartStore:
         self.pause, self.resume, self.pauses = ledger.pause, ledger.resume, ledger.pauses
         self.suppress, self.unsuppress = ledger.suppress, ledger.unsuppress
         self.suppressed, self.disconnect = ledger.suppressed, ledger.disconnect
-        self.link, self.links = ledger.link, ledger.links
+        self.link, self.links, self.links_of = ledger.link, ledger.links, ledger.links_of
         self.linked, self.identifiers = ledger.linked, ledger.identifiers
 
     @classmethod

@@ -28,20 +28,21 @@ NOBODY = Person()
 
 
 class Audience:
-    """Decides device by device."""
+    """Decides device by device. `persons` are those it is limited to, in order; None where it is not."""
 
     def __init__(self, settings: AudienceSettings) -> None:
         self.settings = settings
         self._filter = None if settings.filter is None else Filter(settings.filter)
         self._platforms = None if settings.platforms is None else frozenset(settings.platforms)
-        self._persons = None if settings.persons is None else frozenset(settings.persons)
+        self.persons = None if settings.persons is None else sorted(set(settings.persons))
+        self._persons = frozenset(self.persons or ())
 
     def takes(self, device: Device, person: Person) -> bool:
         """Whether a campaign is meant for a device."""
         settings = self.settings
         if self._platforms is not None and device.platform not in self._platforms:
             return False
-        if self._persons is not None and device.person not in self._persons:
+        if self._persons and device.person not in self._persons:
             return False
         if device.provisional and not settings.provisional:
             return False

@@ -22,7 +22,8 @@ from ..state.campaigns import CampaignRow, Count, NewCampaign, SendState
 from ..state.jobs import JobRow
 from .audience import NOBODY, Audience, Person, unreachable
 from .hours import EARLIEST_ZONE_S, zone
-from .mailing import JOB, PAGE, Parts
+from .mailing import JOB, Parts
+from .reach import reachable
 from .settings import CampaignSettings
 from .verdict import Verdict
 
@@ -109,12 +110,10 @@ class CampaignDesk:
         """Count whom a launch reaches, and ask FCM about a sample; nothing is delivered or kept."""
         settings = self._settings(launch)
         audience, found = Audience(settings.audience), _Found()
-        after = ""
-        while devices := await self._parts().registry.audience(after, PAGE):
+        async for _, devices in reachable(self._parts().registry, audience):
             people = await self._people(devices)
             for device in devices:
                 found.add(device, people.get(device.person or "", NOBODY), audience)
-            after = devices[-1].id
         return await self._rehearsed(launch.code, settings, found)
 
     # -- doing -----------------------------------------------------------------------------------------
@@ -254,6 +253,8 @@ class CampaignDesk:
                     verdicts.append(await self._asked(notice, device, person))
                 except Unusable as error:
                     said.append(f"{platform}: {error}")
+        if not found.samples:
+            previews = _for_nobody(notice)
         skipped = dict(found.skipped)
         return Rehearsal(dict(found.devices), len(found.persons), skipped, said, previews, verdicts)
 
@@ -299,6 +300,15 @@ _LIVE = ("queued", "running", "snoozed", "cancelling")
 def _arguments(campaign: int) -> str:
     """The arguments of a campaign's runs, as they are stored."""
     return msgspec.json.encode({"campaign": campaign}).decode()
+
+
+def _for_nobody(notice: Notice) -> dict[str, Any]:
+    """What each platform would get, with merge tags left to see: where there is no device to show it for."""
+    try:
+        content, _ = notice.sample(about(Device(id="", person=None), {}))
+    except Unusable:
+        return {}  # it is among the problems
+    return {one.platform: [msgspec.to_builtins(one)] for one in preview(content)}
 
 
 def _problems(settings: CampaignSettings, code: str) -> Sequence[str]:

@@ -23,6 +23,7 @@ from .audience import NOBODY, Audience, Person, unreachable
 from .breaker import Breaker
 from .hours import end_of_quiet, local_moment, zone
 from .pace import quarter_hour
+from .reach import reachable
 from .registry import Dead, Registry
 from .sender import GIVE_UP_S, Sender
 from .settings import CampaignSettings, PushSettings
@@ -54,13 +55,18 @@ class CampaignRun(Settings):
 
 
 class Parts(Struct, frozen=True):
-    """What pushes are made of. `sender` is None where no FCM account is configured, `notices` are by code."""
+    """What pushes are made of.
+
+    `sender` is None where no FCM account is configured, `notices` are by code, `held_back` says of a person
+    that they are suppressed.
+    """
 
     registry: Registry
     campaigns: Campaigns
     sender: Sender | None
     settings: PushSettings
     notices: Mapping[str, Notice] = {}
+    held_back: Callable[[str], bool] = lambda _: False
 
 
 class CampaignJob(Job[CampaignRun]):
@@ -148,18 +154,18 @@ class Mailing:
 
     async def _enlist(self) -> None:
         """Add every device the campaign is meant for, in order of ids, from where it stopped."""
-        after, total = self.row.cursor or "", self.row.enlisted
-        while devices := await self._parts.registry.audience(after, PAGE):
+        cursor, total = self.row.cursor or "", self.row.enlisted
+        async for after, devices in reachable(self._parts.registry, self._audience, cursor):
             people = await self._people(devices)
             rows = [
                 self._enlisted(device, people.get(device.person or "", NOBODY))
                 for device in devices
                 if self._audience.takes(device, people.get(device.person or "", NOBODY))
             ]
-            after, total = devices[-1].id, total + len(rows)
-            await asyncio.to_thread(self._store.enlist, self.row.id, rows, after, self._now)
+            cursor, total = after, total + len(rows)
+            await asyncio.to_thread(self._store.enlist, self.row.id, rows, cursor, self._now)
             self._run.progress(self._run.state.done, total, "devices")
-        self.row = msgspec.structs.replace(self.row, cursor=after, enlisted=total)
+        self.row = msgspec.structs.replace(self.row, cursor=cursor, enlisted=total)
 
     def _enlisted(self, device: Device, person: Person) -> Enlisted:
         place = zone(device.traits.timezone, self._parts.settings.timezone)
@@ -248,6 +254,8 @@ class Mailing:
             return Settled(due.device, skipped, "removed")
         if device.person != due.person:
             return Settled(due.device, skipped, "moved")
+        if device.person is not None and self._parts.held_back(device.person):
+            return Settled(due.device, skipped, "suppressed")
         if why := unreachable(device, person):
             return Settled(due.device, skipped, why)
         if (patience := self._settings.drop_after) and now - due.first_due_at > patience.total_seconds():

@@ -81,7 +81,8 @@ class Registry:
         with self._rows.begin() as connection:
             rows = {row.id: row for row in self._rows.by_id(connection, concern.devices)}
             gaining = concern.gaining(rows)
-            rows |= {row.id: row for row in self._rows.by_address(connection, concern.places)}
+            elsewhere = concern.places - {row.place for row in rows.values()}
+            rows |= {row.id: row for row in self._rows.by_address(connection, elsewhere)}
             rows |= {row.id: row for row in self._rows.by_person(connection, concern.owned)}
             people = self._rows.people(connection, concern.people | gaining)
             counts = self._rows.counts(connection, concern.owned | gaining)
@@ -159,6 +160,11 @@ class Registry:
         """Devices with an owner and an address, in order of ids behind `after`; removed ones are left out."""
         rows = await asyncio.to_thread(self._rows.page, after, limit, audience=True)
         return [row.device for row in rows]
+
+    async def of_persons(self, persons: Collection[str]) -> Sequence[Device]:
+        """The devices of these persons that can be reached, in order of ids."""
+        rows = await asyncio.to_thread(self._rows.reachable, persons)
+        return [row.device for row in sorted(rows, key=lambda row: row.id)]
 
     async def everything_of(self, person: str) -> Sequence[Device]:
         """Every device of a person, removed ones too, in order of ids."""

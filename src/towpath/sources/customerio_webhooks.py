@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
@@ -14,7 +14,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_vali
 
 from towpath.errors import Unauthorized
 from towpath.message import Message, Trust, format_time, identifier
-from towpath.source import Heard, Inbound, Incoming, Known, SourceSettings, Unfit
+from towpath.source import Heard, Inbound, Incoming, Known, SourceSettings, Unfit, items_apart
 from towpath.units import Duration, format_duration
 
 CHANNELS: Mapping[str, str] = {
@@ -133,6 +133,10 @@ class CustomerIoWebhooks(Inbound[CustomerIoWebhooksSettings]):
             return
         for index, item in enumerate(body if isinstance(body, list) else [body]):
             yield _heard(item, f"item {index}" if isinstance(body, list) else "the body")
+
+    def parts(self, request: Incoming) -> Sequence[Incoming]:
+        """The reports of an array as arrays of one."""
+        return items_apart(request)
 
 
 def _signature(key: SecretStr, signed: bytes) -> bytes:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from ..destination import Check
 from ..errors import Unauthorized
 from ..message import Message
-from ..source import Heard, Inbound, Incoming, Known, Listening, Page, Poll, SourceScope, State
+from ..source import Heard, Inbound, Incoming, Known, Listening, Page, Poll, SourceScope, State, items_apart
 from . import _firebase_check, _firebase_polls, _firebase_watch
 from ._firebase_changes import Changes
 from ._firebase_events import changes
@@ -63,6 +63,10 @@ class Firebase(Inbound[FirebaseSettings], Listening[FirebaseSettings]):
     def messages(self, request: Incoming, known: Known) -> Iterable[Heard]:
         """The events of a request as messages. Raises `Malformed`."""
         return self._changes.heard(list(changes(request, self.settings.project)), known)
+
+    def parts(self, request: Incoming) -> Sequence[Incoming]:
+        """The events of a batch as batches of one."""
+        return (request,) if "ce-type" in request.headers else items_apart(request)
 
     def polls(self) -> Sequence[Poll]:
         """What Google can be asked for."""

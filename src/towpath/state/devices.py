@@ -221,7 +221,7 @@ class Devices:
         """Take addresses off first: two devices may swap theirs, and no two have the same at any time."""
         for some in _chunks(ids):
             them = and_(self._mine, devices.c.id.in_(some))
-            connection.execute(update(devices).where(them).values(kind=None, address=None))
+            connection.execute(update(devices).where(them).values(address=None))
 
     def drop(self, connection: Connection, ids: Collection[str]) -> int:
         """Delete devices. Returns how many."""

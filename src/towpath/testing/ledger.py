@@ -383,6 +383,10 @@ class LedgerContract(Ledgers):
         assert await self.store.links("anon") == [(2, "bob"), (5, "ann")]
         assert await self.store.links("nobody") == []
         assert [await self.store.linked("ann", before) for before in (5, 6)] == [0, 1]
+        await self.store.link("other", 3, "eve")
+        found = await self.store.links_of(["anon", "nobody", "other", "anon"])
+        assert found == {"anon": [(2, "bob"), (5, "ann")], "other": [(3, "eve")]}
+        assert await self.store.links_of([]) == {}
 
     @pytest.mark.spec("D15")
     async def test_ids_that_lead_to_a_person_are_counted_as_of_a_position(self) -> None:

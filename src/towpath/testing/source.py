@@ -146,6 +146,13 @@ class InboundContract:
         assert ids() == ids()
         assert len(set(ids())) == len(ids())
 
+    def test_its_parts_say_together_what_a_request_says(self) -> None:
+        """So that one at fault costs nothing but itself; strange bodies have parts, too."""
+        request, made = self.genuine(), self.make()
+        said = [one for part in made.parts(request) for one in self.heard(part)]
+        assert said == self.heard(request)
+        assert all(made.parts(self.genuine(body)) for body in STRANGE_BODIES.values())
+
     @pytest.mark.parametrize("name", sorted(STRANGE_BODIES))
     def test_strange_bodies_are_read_or_called_malformed(self, name: str) -> None:
         """Nothing that a sender can write makes the source fail."""

@@ -106,6 +106,7 @@ class VendorApi:
             allow=allow,
             bucket=self.bucket,
             limit_bytes=limit_bytes or self.answer_bytes,
+            speaks_json=True,
         )
 
     def url(self, *parts: Id, **query: Any) -> str:

@@ -164,6 +164,7 @@ class GoogleApi:
                 headers=headers,
                 bucket=self.bucket,
                 limit_bytes=LARGEST_READ_BYTES,
+                speaks_json=True,
             )
         except Undelivered as error:
             if getattr(error.outcome, "code", 0) == UNAUTHENTICATED:

@@ -51,21 +51,24 @@ class KustomerApi:
 
     async def current_token(self) -> Reply:
         """GET /v1/auth/tokens/current: `{data: {attributes: {roles: [...]}}}`; any valid key may."""
-        return await self.http.request("GET", f"{self.base_url}/v1/auth/tokens/current")
+        return await self._call("GET", f"{self.base_url}/v1/auth/tokens/current")
 
     async def track(self, body: bytes) -> Reply:
         """POST /v1/tracking/identityEvent `{identity, event}` as JSON: 201; role org.tracking."""
         headers = {"content-type": JSON_TYPE}
-        return await self.http.request("POST", tracking_url(self.base_url), body=body, headers=headers)
+        return await self._call("POST", tracking_url(self.base_url), body=body, headers=headers)
 
     async def find_customer(self, key: str, value: str) -> Reply:
         """GET /v1/customers/{key}={value}: 200 with the customer, or 404; role customer.read."""
-        return await self.http.request("GET", look_up_url(self.base_url, key, value), allow=(NOT_FOUND,))
+        return await self._call("GET", look_up_url(self.base_url, key, value), allow=(NOT_FOUND,))
 
     async def create_customer(self, body: dict[str, Any]) -> Reply:
         """POST /v1/customers: 201 with the customer; role customer.create."""
-        return await self.http.request("POST", customers_url(self.base_url), json=body)
+        return await self._call("POST", customers_url(self.base_url), json=body)
 
     async def update_customer(self, customer_id: str, body: dict[str, Any]) -> Reply:
         """PUT /v1/customers/{id}?replace=false: 200 with the customer; role customer.update."""
-        return await self.http.request("PUT", customer_url(self.base_url, customer_id), json=body)
+        return await self._call("PUT", customer_url(self.base_url, customer_id), json=body)
+
+    async def _call(self, method: str, url: str, **what: Any) -> Reply:
+        return await self.http.request(method, url, speaks_json=True, **what)

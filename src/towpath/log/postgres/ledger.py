@@ -242,6 +242,18 @@ class PostgresLedger:
         sql = "SELECT position, person FROM link WHERE identifier_key = %s ORDER BY position"
         return await self._sessions.once(sql, (digest(identifier),))
 
+    async def links_of(self, identifiers: Collection[str]) -> Mapping[str, Sequence[tuple[int, str]]]:
+        """The links of those of these identifiers that have any, each as `links` gives them."""
+        names = {digest(identifier): identifier for identifier in identifiers}
+        sql = (
+            "SELECT identifier_key, position, person FROM link WHERE identifier_key = ANY(%s) "
+            "ORDER BY identifier_key, position"
+        )
+        found: dict[str, list[tuple[int, str]]] = {}
+        for key, position, person in await self._sessions.once(sql, (list(names),)) if names else ():
+            found.setdefault(names[key], []).append((position, person))
+        return found
+
     async def linked(self, person: str, before: int) -> int:
         """How many links to this person were made before a position."""
         sql = "SELECT count(*) FROM link WHERE person_key = %s AND position < %s"
