@@ -245,7 +245,7 @@ async def paced(seconds: int) -> dict[str, float]:
     began = clock()
     ends = began + WARM_UP_S + seconds
     seconds_of: list[int] = [0] * (seconds + 2)
-    usage = 0.0
+    usage = waited = 0.0
 
     async def work() -> None:
         while clock() < ends:
@@ -256,9 +256,9 @@ async def paced(seconds: int) -> dict[str, float]:
                 seconds_of[slot] += 1
 
     async def warm() -> None:
-        nonlocal usage
+        nonlocal usage, waited
         await asyncio.sleep(WARM_UP_S)
-        usage = cpu_s()
+        usage, waited = cpu_s(), waited_s()
 
     await asyncio.gather(warm(), *(work() for _ in range(sender.in_flight)))
     whole = seconds_of[:seconds]
@@ -268,6 +268,7 @@ async def paced(seconds: int) -> dict[str, float]:
         "highest": float(max(whole)),
         "cpu": (cpu_s() - usage) / sum(whole) * 1e4,
         "p95_ms": 1000 * sender.health.p95_s,
+        "waited": min(1.0, (waited_s() - waited) / seconds),
     }
     await sender.close()
     await door.close()
@@ -295,6 +296,12 @@ async def measured(send: Callable[[range], Awaitable[None]], messages: int) -> d
     await send(range(WARM_UP, WARM_UP + messages))
     took = time.perf_counter() - began
     return {"rate": messages / took, "cpu": (cpu_s() - used) / messages * 1e4}
+
+
+def waited_s() -> float:
+    """Seconds that this thread could have run and had no core, as others had them; Linux alone tells."""
+    told = Path("/proc/thread-self/schedstat")
+    return int(told.read_text().split()[1]) / 1e9 if told.exists() else 0.0
 
 
 def cpu_s() -> float:
@@ -368,8 +375,9 @@ def shape(seconds: int) -> bool:
     print(
         f"paced to {PACE_PER_S:,.0f}/s, answers after {LATENCY_MS} ms: {found['rate']:,.0f}/s ({off:+.1%}) "
         f"in {seconds} s, a second {found['lowest']:,.0f} to {found['highest']:,.0f}, p95 "
-        f"{found['p95_ms']:.0f} ms, {found['cpu']:.3f} s CPU for 10,000 (goal: within {WITHIN:.0%}"
-        f"{': MISSED' if missed else ''})"
+        f"{found['p95_ms']:.0f} ms, {found['cpu']:.3f} s CPU for 10,000\n"
+        f"goal: within {WITHIN:.0%}{': MISSED' if missed else ''}; {found['waited']:.0%} of the time others "
+        "had the core that the sender could have used"
     )
     return missed
 

@@ -20,6 +20,7 @@ from .customerio_world import (
     BATCH,
     ENTITY,
     EVENTS,
+    REGION,
     World,
     answer,
     identify,

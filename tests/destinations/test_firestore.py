@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from towpath.destination import Payload
+from towpath.destination import Payload, Scope
 from towpath.destinations.firestore import Firestore, FirestoreSettings
-from towpath.http import Reply
+from towpath.http import Http, Reply, Undelivered
 from towpath.message import Message
-from towpath.outcome import Rejected, Skipped
+from towpath.outcome import Rejected, Retry, Skipped
 from towpath.testing import DestinationContract
+from towpath.testing.fakes import FakeClock, FakeMemory, FakeTransport
 
 SETTINGS = {"project": "demo-p", "collection": "users", "emulator": True}
 
@@ -47,8 +48,8 @@ async def test_a_proxys_page_delivers_nothing() -> None:
     http = Http(FakeTransport(("*", "*", Reply(200, body=b"<html>Sign in</html>"))), clock)
     payload = prepared(unsubscribed())
     assert isinstance(payload, Payload)
+    destination = Firestore(FirestoreSettings.model_validate(SETTINGS))
     with pytest.raises(Undelivered) as raised:
-        destination = Firestore(FirestoreSettings.model_validate(SETTINGS))
         await destination.deliver(payload, Scope(http, clock, FakeMemory(clock)))
     assert isinstance(raised.value.outcome, Retry)
 

@@ -316,11 +316,89 @@ def test_two_ends_at_one_moment_are_two() -> None:
     world = World(collections=["users", "profiles"])
     profile = written("u1", attributes(plan="gold", b=1), 4, collection="profiles")
     world.hear(written("u1", attributes(a=1), 3), written("u1", None, 3, at=moment(9)))
-    world.hear(written("u1", attributes(a=1), 8), profile, written("u1", None, 8, at=moment(9)))
+    world.hear(written("u1", attributes(a=1), 8), profile, user_gone("u1", 9))
     assert world.people == {}
     world.known.forget(within_s=DAY_S)
     world.hear(written("u1", attributes(plan="team", b=1), 12, created=4, collection="profiles"))
     assert world.people["u1"] == {"plan": "team", "b": 1, "created_at": seconds(4)}
+
+
+@pytest.mark.spec("F036", "F006")
+@pytest.mark.parametrize(
+    ("collections", "one", "other"),
+    [
+        (["users", "profiles"], "users", "profiles"),
+        (["t/{t}/m"], "t/1/m", "t/2/m"),
+        (["users", "t/{t}/m"], "users", "t/1/m"),
+        (["users", "t/{t}/m"], "t/1/m", "users"),
+        ([{"path": "m", "group": True}], "t/1/m", "m"),
+    ],
+)
+def test_one_of_two_documents_of_a_person_ends_and_the_person_stays(
+    collections: list[Any], one: str, other: str
+) -> None:
+    world = World(collections=collections)
+    world.hear(
+        written("u1", attributes(a=1, shared="one", email="a@b"), 3, collection=one),
+        written("u1", attributes(plan="gold", shared="other"), 4, collection=other),
+    )
+    said = world.hear(written("u1", None, 3, at=moment(9), collection=one))
+    assert calls(said) == [("identify", "u1", {"a": "", "email": ""})]
+    assert isinstance(said[0], Message)
+    assert said[0].timestamp == moment(9)
+    listing = written("u1", attributes(plan="gold", shared="other"), 4, collection=other, epoch=True)
+    assert calls(world.hear(listing)) == [("identify", "u1", {"shared": "other"})]
+    assert calls(world.hear(written("u1", None, 4, collection=other))) == [("delete", "u1")]
+    assert world.people == {}
+
+
+@pytest.mark.spec("F036", "F006")
+def test_a_document_that_gave_nothing_of_its_own_ends_in_silence() -> None:
+    world = World(collections=["users", "profiles"])
+    world.hear(written("u1", attributes(a=1), 3), written("u1", attributes(a=1), 4, collection="profiles"))
+    old = attributes(a=1)
+    assert calls(world.hear(written("u1", None, 3, old=old))) == ["another document"]
+    assert calls(world.hear(written("u1", None, 4, collection="profiles"))) == [("delete", "u1")]
+
+
+@pytest.mark.spec("F036", "F020")
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (by_email("j@x", a=1), attributes(b=1), ("identify", "j@x", {"a": ""})),
+        (attributes(a=1), by_email("j@x", b=1), ("identify", "u1", {"a": ""})),
+        (by_email("j@x", a=1), by_email("j@x", b=1), ("identify", "j@x", {"a": ""})),
+        (by_email("j@x", a=1), by_email("k@x", b=1), ("identify", "j@x", {"a": ""})),
+        ({"identifiers": {"id": "p1"}, **attributes(a=1)}, attributes(b=1), ("delete", "p1")),
+    ],
+)
+def test_a_further_document_counts_where_it_names_the_same_person(
+    first: dict[str, Any], second: dict[str, Any], said: tuple[Any, ...]
+) -> None:
+    world = World(collections=["users", "profiles"])
+    world.hear(written("u1", first, 3), written("u1", second, 4, collection="profiles"))
+    assert calls(world.hear(written("u1", None, 3, at=moment(9)))) == [said]
+
+
+@pytest.mark.spec("F036", "F006")
+def test_documents_of_a_collection_that_is_watched_no_more_keep_nobody() -> None:
+    world = World(collections=["users", "tenants/{t}/members"])
+    world.hear(written("u1", attributes(a=1), 3))
+    world.hear(written("u1", attributes(b=1), 4, collection="tenants/t1/members"))
+    narrower = World(collections=["users"])
+    narrower.known = world.known
+    assert calls(narrower.hear(written("u1", None, 3, at=moment(9)))) == [("delete", "u1")]
+
+
+@pytest.mark.spec("F036", "F006")
+def test_who_leaves_one_of_many_tenants_stays() -> None:
+    world = World(collections=["tenants/{t}/members"])
+    world.hear(*[written("u1", attributes(a=1), 3, collection=f"tenants/t{n}/members") for n in range(5)])
+    said = [
+        calls(world.hear(written("u1", None, 3, at=moment(9), collection=f"tenants/t{n}/members")))
+        for n in range(5)
+    ]
+    assert said == [["another document"]] * 4 + [[("delete", "u1")]]
 
 
 @pytest.mark.spec("F020", "F021")

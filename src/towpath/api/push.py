@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
 from ..app import App
 from ..app.push import Push
+from ..destinations._devices_reading import (
+    DEVICE_CHARACTERS,
+    PERSON_CHARACTERS,
+    TOKEN_CHARACTERS,
+    TRAIT_CHARACTERS,
+)
 from ..device import Address, Device, Noted, Registered, Traits
 from ..errors import TowpathError
 from ..push.campaigns import Launch, Standing
@@ -20,21 +27,30 @@ from .answering import Missing, Named
 from .jobs import run_view
 
 PAGE_MAX = 5000
+Token: TypeAlias = Annotated[str, Meta(max_length=TOKEN_CHARACTERS)]
+T = TypeVar("T")
+Trait: TypeAlias = Annotated[str, Meta(max_length=TRAIT_CHARACTERS)] | None
 
 
 class Imported(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    """One line of an import: a device as an app would report it. `last_seen` is an ISO time."""
+    """One line of an import: a device as an app would report it. `last_seen` is an ISO time, UTC if bare."""
 
-    device_id: str
+    device_id: Annotated[str, Meta(max_length=DEVICE_CHARACTERS)]
     device_type: str
-    fcm_token: str = ""
-    fid: str = ""
-    user_id: str = ""
+    fcm_token: Token = ""
+    fid: Token = ""
+    user_id: Annotated[str, Meta(max_length=PERSON_CHARACTERS)] = ""
     last_seen: str = ""
-    app: str | None = None
-    app_version: str | None = None
-    locale: str | None = None
-    timezone: str | None = None
+    app: Trait = None
+    app_version: Trait = None
+    locale: Trait = None
+    timezone: Trait = None
+
+
+class Prune(msgspec.Struct, forbid_unknown_fields=True):
+    """What is asked for where something can be tried first."""
+
+    dry_run: bool = False
 
 
 class PushRoutes:
@@ -80,8 +96,8 @@ class PushRoutes:
 
     async def prune(self, request: Request) -> Any:
         """Remove what is stale, or say what would be."""
-        fields = await asking.body(request)
-        swept = await self._push().registry.sweep(dry_run=fields.get("dry_run") is True)
+        asked = _read(await asking.body(request), Prune)
+        swept = await self._push().registry.sweep(dry_run=asked.dry_run)
         return msgspec.to_builtins(swept)
 
     async def take(self, request: Request) -> Any:
@@ -102,13 +118,8 @@ class PushRoutes:
     async def send(self, request: Request) -> Any:
         """Launch a campaign, or rehearse it."""
         fields = await asking.body(request)
-        dry_run = fields.pop("dry_run", False)
-        try:
-            launch = msgspec.convert(fields, Launch)
-        except msgspec.ValidationError as error:
-            raise TowpathError(
-                f"this cannot be sent: {error}", code="E5301", data="Nothing was sent."
-            ) from None
+        dry_run = _read({"dry_run": fields.pop("dry_run", False)}, Prune).dry_run
+        launch = _read(fields, Launch)
         desk = self._push().desk
         if dry_run:
             return msgspec.to_builtins(await desk.rehearse(launch))
@@ -151,7 +162,7 @@ class PushRoutes:
         acts = {"pause": desk.pause, "resume": desk.resume, "cancel": desk.cancel}
         act = acts.get(request.path_params["act"])
         if act is None:
-            raise Missing(f"a campaign can be: {', '.join(acts)}d", code="E5016")
+            raise Missing(f"of a campaign there is: {', '.join(acts)}", code="E5016")
         return campaign_view(await act(number))
 
     def _push(self) -> Push:
@@ -174,18 +185,34 @@ def _noted(line: Imported, now: float) -> Noted:
         raise ValueError(f"deviceType must be iOS, Android or Web, not {line.device_type[:40]!r}")
     if bool(line.fcm_token) == bool(line.fid):
         raise ValueError("one of fcmToken and fid is needed")
-    if not line.device_id.strip():
+    device = line.device_id.strip()
+    if not device:
         raise ValueError("deviceId is empty")
-    at = datetime.fromisoformat(line.last_seen).timestamp() if line.last_seen else now
+    at = _time(line.last_seen) if line.last_seen else now
     event = Registered(
-        device=line.device_id,
-        person=line.user_id or line.device_id,
+        device=device,
+        person=line.user_id.strip() or device,
         address=Address("token", line.fcm_token) if line.fcm_token else Address("fid", line.fid),
         platform=platform,  # type: ignore[arg-type]  # checked above
-        at=min(at, now),
+        at=min(max(at, 0.0), now),
         traits=Traits(line.app, line.app_version, line.locale, line.timezone),
     )
-    return Noted(f"import-{line.device_id}-{at}", (event,))
+    return Noted(f"import-{device}-{at}", (event,))
+
+
+def _time(text: str) -> float:
+    """Unix seconds of an ISO time. Raises `ValueError`."""
+    at = datetime.fromisoformat(text)
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _read(fields: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise TowpathError(
+            f"this cannot be done: {error}", code="E5301", data="Nothing was sent or changed."
+        ) from None
 
 
 def _device(device: Device) -> dict[str, Any]:

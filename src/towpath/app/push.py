@@ -23,6 +23,7 @@ from ..notice import Notice
 from ..push.campaigns import CampaignDesk
 from ..push.mailing import CampaignJob, Parts
 from ..push.outbox import Outbox
+from ..push.pace import Pace
 from ..push.pusher import Pushes
 from ..push.registry import NO_PROJECT, Registry
 from ..push.sender import Account, Sender
@@ -60,7 +61,8 @@ class Push:
         self._jobs = jobs
         self._held_back = held_back
         self._parts: Parts | None = None
-        self._senders: dict[tuple[str, str, str, float], Sender] = {}
+        self._senders: dict[tuple[str, str, float, str], Sender] = {}
+        self._paces: dict[tuple[str, str, float], Pace] = {}
         self._outbox = Outbox(state.engine, clock)
         self._told = asyncio.Event()
         self._carrying: asyncio.Task[None] | None = None
@@ -177,14 +179,17 @@ class Push:
             self._told.clear()
 
     def _sender(self, account: FcmAccount) -> Sender:
-        """The sender of an account: one for each project, whoever sends, so that it keeps one pace."""
+        """The sender of an account; all of one project keep one pace, whoever's key they show."""
         key = account.service_account.get_secret_value()
         told = Account(key, account.project_id, account.fcm_url, account.rate / 60, headroom=account.headroom)
-        name = (account.project_id, key, account.fcm_url, account.rate_per_s)
-        if name not in self._senders:
+        project = (account.project_id, account.fcm_url, account.rate_per_s)
+        if (*project, key) not in self._senders:
             door = Http(self._transport, self._clock, secrets=(key,))
-            self._senders[name] = Sender(told, door, self._clock)
-        return self._senders[name]
+            pace = self._paces.get(project)
+            sender = Sender(told, door, self._clock, pace=pace)
+            self._paces[project] = sender.pace
+            self._senders[*project, key] = sender
+        return self._senders[*project, key]
 
     def _pusher(self, entry: DestinationEntry, connection: str) -> Pushes:
         if not isinstance(entry.settings, FcmAccount):

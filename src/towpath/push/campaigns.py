@@ -29,12 +29,15 @@ from .verdict import Verdict
 
 SAMPLE = 3
 """Of each platform, how many devices a rehearsal asks FCM about."""
+LATEST_S = 2 * 86400.0
+"""A time so long ago is a slip; within it, a local time may be over in some places."""
+FARTHEST_S = 10 * 366 * 86400.0
 NO_CAMPAIGN = "E4420"
 NOT_SENDABLE = "E5301"
 WRONG_MOVE = "E5302"
 
 
-class Launch(Struct, frozen=True):
+class Launch(Struct, frozen=True, forbid_unknown_fields=True):
     """What somebody asks to be sent: a code of the configuration, or a notice; changes on top; and when.
 
     `at` is an ISO time: with an offset one moment, without one the time zone's of the configuration; with
@@ -211,7 +214,9 @@ class CampaignDesk:
                 data="Nothing was sent.",
             )
         changes = dict(launch.changes)
-        audience = {**base.get("audience", {}), **changes.pop("audience", {})}
+        audience = changes.pop("audience", {})
+        if isinstance(audience, Mapping):  # else it is refused below, as any other value that does not fit
+            audience = {**base.get("audience", {}), **audience}
         try:
             return CampaignSettings.model_validate({**base, **changes, "audience": audience})
         except ValidationError as error:
@@ -231,9 +236,10 @@ class CampaignDesk:
             if moment.tzinfo is not None:
                 raise _bad_time("a local time has no offset", "leave the offset out, or leave out --local")
             first = moment.replace(tzinfo=UTC).timestamp() - EARLIEST_ZONE_S
-            return max(first, now), launch.at
+            return _near(first, launch.at, now), launch.at
         place = zone(self._parts().settings.timezone)
-        return max((moment if moment.tzinfo else moment.replace(tzinfo=place)).timestamp(), now), ""
+        due_at = (moment if moment.tzinfo else moment.replace(tzinfo=place)).timestamp()
+        return _near(due_at, launch.at, now), ""
 
     async def _people(self, devices: Sequence[Device]) -> Mapping[str, Person]:
         return await self._parts().registry.people({one.person for one in devices if one.person})
@@ -318,6 +324,15 @@ def _problems(settings: CampaignSettings, code: str) -> Sequence[str]:
     except Unusable as error:
         return [str(error)]
     return [str(problem) for problem in problems(content)]
+
+
+def _near(due_at: float, told: str, now: float) -> float:
+    """A moment that somebody can have meant, not before now: a slip of a year would send to all at once."""
+    if due_at < now - LATEST_S:
+        raise _bad_time(f"{told} is over", "leave --at out to send at once")
+    if due_at > now + FARTHEST_S:
+        raise _bad_time(f"{told} is more than ten years ahead", "write it as 2030-12-24T09:00")
+    return max(due_at, now)
 
 
 def _bad_time(title: str, fix: str) -> TowpathError:

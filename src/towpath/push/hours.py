@@ -52,8 +52,9 @@ def end_of_quiet(now: float, place: tzinfo, quiet: Quiet | None) -> float | None
     local = datetime.fromtimestamp(now, place)
     if not quiet.holds(local.time()):
         return None
+    # `local` keeps its fold: in an hour that is there twice, the end is in the same of the two.
     ending = local.replace(
-        hour=quiet.ends.hour, minute=quiet.ends.minute, second=quiet.ends.second, microsecond=0, fold=0
+        hour=quiet.ends.hour, minute=quiet.ends.minute, second=quiet.ends.second, microsecond=0
     )
     if ending <= local:
         ending = (ending.replace(tzinfo=None) + timedelta(days=1)).replace(tzinfo=place)

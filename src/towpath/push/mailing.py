@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +19,7 @@ from ..http import Stopping
 from ..jobs import GiveUp, Job, Run, Snooze
 from ..mapping.paths import Unusable
 from ..notice import Bodies, Notice, Refused
-from ..state.campaigns import CampaignRow, Campaigns, DueSend, Enlisted, SendState, Settled, totals
+from ..state.campaigns import CampaignRow, Campaigns, DueSend, Enlisted, Held, SendState, Settled, totals
 from .audience import NOBODY, Audience, Person, unreachable
 from .breaker import Breaker
 from .hours import end_of_quiet, local_moment, zone
@@ -31,16 +32,19 @@ from .verdict import Verdict
 
 JOB = "campaign"
 PAGE = 500
-QUEUE = 64
 LEAST_CLAIMED = 32
 CLAIMED_S = 0.1
 SETTLE_S = 0.1
 LANDING_S = 6.0
 LOOK_S = 1.0
+ROOM_S = 0.02
+DISK_S = 1.0
 SAVE_S = 5.0
 LARGE = 10_000
 """From so many devices on, a campaign does not begin around a quarter of an hour, when FCM is busiest."""
 LONGEST_NAP_S = 3600.0
+ATTEMPTS_IN_AN_HOUR = 10
+"""As many as the waits of `pace.retry_s` leave room for."""
 
 REMOVES: Mapping[str, str] = {"unregistered": "unregistered", "invalid_token": "invalid_token"}
 """The verdicts that take an address out of the registry, and the reason kept there."""
@@ -119,7 +123,9 @@ class Mailing:
         quiet = self._settings.quiet_hours or parts.settings.quiet_hours
         self._quiet = None if quiet is None else quiet.quiet
         self._breaker = Breaker(parts.settings.mismatches)
-        self._letters: asyncio.Queue[_Letter | None] = asyncio.Queue(QUEUE)
+        self._letters: asyncio.Queue[_Letter | None] = asyncio.Queue()
+        self._placeless: dict[str, asyncio.Task[Any] | None] = {}
+        self._leaving = False
         self._settled: list[Settled] = []
         self._dead: list[Dead] = []
         self._settling = asyncio.Lock()
@@ -163,9 +169,13 @@ class Mailing:
                 if self._audience.takes(device, people.get(device.person or "", NOBODY))
             ]
             cursor, total = after, total + len(rows)
-            await asyncio.to_thread(self._store.enlist, self.row.id, rows, cursor, self._now)
+            try:
+                await asyncio.to_thread(self._store.enlist, self.row.id, rows, cursor, self._now)
+            except Held:
+                return self._halt()
             self._run.progress(self._run.state.done, total, "devices")
         self.row = msgspec.structs.replace(self.row, cursor=cursor, enlisted=total)
+        return None
 
     def _enlisted(self, device: Device, person: Person) -> Enlisted:
         place = zone(device.traits.timezone, self._parts.settings.timezone)
@@ -187,39 +197,54 @@ class Mailing:
     async def _send(self) -> None:
         """Fill, tell and settle side by side until nothing is due any more, or somebody stops it."""
         tellers = [asyncio.create_task(self._tell()) for _ in range(self._sender.in_flight)]
-        settling = asyncio.create_task(self._keep_settling())
+        beside = [asyncio.create_task(work) for work in (self._keep_settling(), self._keep_looking())]
         try:
             await self._fill()
             await self._land(tellers)
         except asyncio.CancelledError:
             # The server stops: what is on its way ends and is kept, the rest is handed back unsent.
-            self._halted = True
+            self._leaving = True
+            self._halt()
             await asyncio.wait({asyncio.create_task(self._land(tellers))}, timeout=LANDING_S)
             raise
         finally:
-            for task in (*tellers, settling):
+            for task in (*tellers, *beside):
                 task.cancel()
-            await asyncio.gather(*tellers, settling, return_exceptions=True)
-            await self._settle()
+            await asyncio.gather(*tellers, *beside, return_exceptions=True)
+            await self._settle_all()
 
     async def _land(self, tellers: Sequence[asyncio.Task[None]]) -> None:
+        """Wait for what is on its way; cancelled, it leaves that alone."""
         for _ in tellers:
-            await self._letters.put(None)
-        await asyncio.gather(*tellers)
+            self._letters.put_nowait(None)
+        await asyncio.wait(tellers)
+        for teller in tellers:
+            teller.result()
 
     async def _fill(self) -> None:
         """Take what is due, page by page, until nothing is, or the campaign has to stop."""
-        looked_s = self._run.clock.monotonic()
         while not self._halted and (page := await self._claim()) is not None:
             for letter in page:
-                await self._letters.put(letter)
-            if self._run.clock.monotonic() - looked_s >= LOOK_S:
-                looked_s = self._run.clock.monotonic()
-                self._halted |= await self._was_stopped()
+                self._placeless[letter.device.id] = None
+                self._letters.put_nowait(letter)
+            while len(self._placeless) > self._claimed_at_once and not self._halted:
+                await self._run.clock.sleep(ROOM_S)
 
-    async def _was_stopped(self) -> bool:
-        row = await asyncio.to_thread(self._store.find, self.row.id)
-        return row is None or row.state != "sending"
+    async def _keep_looking(self) -> None:
+        """Notice within a second that somebody paused or cancelled it, also while it waits for the pace."""
+        while not self._halted:
+            await self._run.clock.sleep(LOOK_S)
+            with contextlib.suppress(Exception):  # the disk; whoever writes next says so
+                row = await asyncio.to_thread(self._store.find, self.row.id)
+                if row is None or row.state != "sending":
+                    self._halt()
+
+    def _halt(self) -> None:
+        """Send nothing more: what waits for a place is handed back, what left already is waited for."""
+        self._halted = True
+        for teller in self._placeless.values():
+            if teller is not None:
+                teller.cancel()
 
     async def _claim(self) -> list[_Letter] | None:
         """The next letters, in flight from here on; None when nothing is due.
@@ -238,7 +263,11 @@ class Mailing:
             made = self._letter(one, device, people.get((device and device.person) or "", NOBODY))
             (letters if isinstance(made, _Letter) else others).append(made)  # type: ignore[arg-type]
         names = [letter.device.id for letter in letters]
-        await asyncio.to_thread(self._store.begin, self.row.id, names, others, self._now)
+        try:
+            await asyncio.to_thread(self._store.begin, self.row.id, names, others, self._now)
+        except Held:
+            self._halt()
+            return None
         self._count(others)
         return letters
 
@@ -275,54 +304,91 @@ class Mailing:
 
     async def _tell(self) -> None:
         """Send letter after letter; the answer is kept with the next ones."""
-        while (letter := await self._letters.get()) is not None:
-            told = await self._told(letter)
-            self._settled.append(told)  # not in one line: the list may be another after the await
+        try:
+            while (letter := await self._letters.get()) is not None:
+                self._settled.append(await self._told(letter))
+        except Exception:
+            self._halt()  # the others must not wait for this one
+            raise
 
     async def _told(self, letter: _Letter) -> Settled:
         """What became of a letter; one that was not sent is pending again."""
-        if self._halted:
+        if not await self._has_a_place(letter.device.id):
             return Settled(letter.device.id, SendState.PENDING)
-        try:
-            verdict = await self._sender.send(letter.body, attempt=letter.due.attempts + 1)
-        except Stopping:
-            self._halted = True
-            return Settled(letter.device.id, SendState.PENDING)
+        verdict = await self._sender.send(letter.body, attempt=letter.due.attempts + 1)
         return self._settlement(letter, verdict)
+
+    async def _has_a_place(self, device: str) -> bool:
+        """Wait for the pace; False where the campaign halts before it lets the letter leave."""
+        self._placeless[device] = asyncio.current_task()
+        try:
+            if not self._halted:
+                await self._sender.pace.admit()
+        except Stopping:
+            self._halt()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._halted or task is None:
+                raise
+            task.uncancel()
+        finally:
+            del self._placeless[device]
+        return not self._halted
 
     def _settlement(self, letter: _Letter, verdict: Verdict) -> Settled:
         device, now = letter.device, self._now
         self._stop_reason = self._stop_reason or self._breaker.hear(verdict, device.platform or "")
-        self._halted = self._halted or bool(self._stop_reason)
+        if self._stop_reason and not self._halted:
+            self._halt()
         if verdict.kind == "accepted":
             return Settled(device.id, SendState.ACCEPTED, "", verdict.name)
         if (reason := REMOVES.get(verdict.kind)) is not None:
             self._dead.append(Dead(device.id, letter.address, device.registered_at, reason))
         if verdict.kind == "misconfigured":
             return Settled(device.id, SendState.PENDING, verdict.code)
-        if verdict.kind in AGAIN and now - letter.due.first_due_at < GIVE_UP_S:
+        if verdict.kind in AGAIN and self._is_worth_trying(letter.due):
             due_at = now + (verdict.after_s or 0.0)
             return Settled(device.id, SendState.PENDING, verdict.code, due_at=due_at)
         return Settled(device.id, SendState.FAILED, verdict.code or verdict.kind)
+
+    def _is_worth_trying(self, due: DueSend) -> bool:
+        """Until an hour after it was due; what began late, by its pace or a pause, has as many attempts."""
+        return self._now - due.first_due_at < GIVE_UP_S or due.attempts + 1 < ATTEMPTS_IN_AN_HOUR
 
     # -- settling --------------------------------------------------------------------------------------
 
     async def _keep_settling(self) -> None:
         while True:
             await self._run.clock.sleep(SETTLE_S)
-            await asyncio.shield(self._settle())
+            with contextlib.suppress(Exception):  # they are kept; `_settle_all` says so when it stays
+                await asyncio.shield(self._settle())
+
+    async def _settle_all(self) -> None:
+        """Write every answer there is, however long the disk refuses: lost, they would all be sent again."""
+        failing = False
+        while True:
+            try:
+                return await self._settle()
+            except Exception as error:
+                if self._leaving:
+                    raise
+                if not failing:
+                    self._run.log(f"answers cannot be written yet: {error!r}"[:300], "warning")
+                failing = True
+            await self._run.clock.sleep(DISK_S)
 
     async def _settle(self) -> None:
         """Write the answers there are, and take dead addresses out of the registry."""
         async with self._settling:
-            settled, self._settled = self._settled, []
-            dead, self._dead = self._dead, []
-            if settled:
+            if settled := self._settled[:]:
                 await asyncio.to_thread(self._store.settle, self.row.id, settled, self._now)
+                del self._settled[: len(settled)]
                 self._count(settled)
-                await self._note_progress()
-            if dead:
+            if dead := self._dead[:]:
                 await self._parts.registry.remove(dead)
+                del self._dead[: len(dead)]
+            if settled:
+                await self._note_progress()
 
     async def _note_progress(self) -> None:
         """Say now and then that this attempt got somewhere, so that the failures before it count no more."""
@@ -349,6 +415,8 @@ class Mailing:
             self._run.log(f"stopped: {self._stop_reason}", "error")
             return
         row = await asyncio.to_thread(self._store.find, self.row.id)
+        if row is not None and row.state == "scheduled":
+            raise Snooze(LOOK_S, "it was resumed")
         if row is None or row.state != "sending":
             self._run.log(f"{row.state if row else 'gone'}: what was not sent stays unsent")
             return

@@ -85,13 +85,14 @@ class Sender:
         http: Http,
         clock: Clock,
         *,
+        pace: Pace | None = None,
         connect: Callable[[float], Transport] = Http2Transport,
     ) -> None:
         key = read_service_account(account.key)
         self.project = account.project or key.project_id
         if not self.project:
             raise ValueError("the key file names no project_id: set `project` to the Firebase project's id")
-        self.pace = Pace(clock, account.rate_per_s * (1 - account.headroom), ramp_s=account.ramp_s)
+        self.pace = pace or Pace(clock, account.rate_per_s * (1 - account.headroom), ramp_s=account.ramp_s)
         self.health = Health(clock)
         self._clock = clock
         self._http = http

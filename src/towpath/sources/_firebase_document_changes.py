@@ -11,7 +11,16 @@ from msgspec import Struct
 from ..source import Heard, Ignored
 from ._firebase_documents import Documents, Profile, Watched, Wrong
 from ._firebase_kinds import DocumentChange
-from ._firebase_known import NEVER, Memory, Taken, document_key, hashes, keys_of_document, user_key
+from ._firebase_known import (
+    NEVER,
+    Memory,
+    Taken,
+    document_key,
+    hashes,
+    keys_of_document,
+    keys_of_others,
+    user_key,
+)
 from ._firebase_messages import Letters
 from ._firebase_settings import FirebaseSettings
 from ._firebase_values import NS, Unreadable, version_time
@@ -69,7 +78,8 @@ class DocumentChanges:
         """What `heard` will look at, to be read at once."""
         document_id = version.change.document_id
         ids = {version.profile.user_id, document_id} if version.profile else {document_id}
-        return keys_of_document(version.key, ids, self._tenants)
+        found = keys_of_document(version.key, ids, self._tenants)
+        return [*found, *keys_of_others(document_id, self._documents)] if _is_end(version) else found
 
     def heard(self, version: Version, memory: Memory) -> Iterator[Heard]:
         """One version as messages."""
@@ -222,20 +232,47 @@ class DocumentChanges:
                 yield Ignored("identifier changed")
 
     def _deleted(self, version: Version, taken: Taken | None, memory: Memory) -> Iterator[Heard]:
-        """The end of the person whom the document named last (F036)."""
-        old = None if taken is not None else self._old_profile(version)
-        user_id = taken.user_id if taken is not None else old.user_id if old is not None else ""
+        """The end of the person whom the document named last (F036), unless another document still does."""
+        last = taken if taken is not None else self._told_by_old(version)
         memory.end(version.key, version.time)
         if not version.watched.plain:
-            memory.place(version.change.document_id, None)
-        people = version.people(user_id)
-        if not user_id:
+            memory.displace(version.change.document_id, version.key)
+        if last is None:
             yield Ignored("unknown")
-        elif taken.life != memory.life(people) if taken is not None else memory.closed(people, 0):
+            return
+        people = version.people(last.user_id)
+        if taken.life != memory.life(people) if taken is not None else memory.closed(people, 0):
             yield Ignored("deleted")
+        elif others := self._others(version, people, memory):
+            yield self._parted(version, last, others, memory)
         else:
             memory.bury(people, max(version.time, _instant(version.change.at)), version.key)
-            yield self._letters.delete(version.change, user_id)
+            yield self._letters.delete(version.change, last.user_id)
+
+    def _others(self, version: Version, people: Collection[str], memory: Memory) -> list[Taken]:
+        """What was taken of further documents of the same id that name the same person."""
+        document_id, life = version.change.document_id, memory.life(people)
+        return [
+            taken
+            for key, taken in memory.documents_of(document_id, self._documents)
+            if key != version.key
+            and taken.life == life
+            and (taken.user_id in people or (document_id in people and _bears(key, taken, document_id)))
+        ]
+
+    def _parted(self, version: Version, last: Taken, others: Collection[Taken], memory: Memory) -> Heard:
+        """What only this document gave is removed; what another one gives as well, that one tells again."""
+        kept = {"id", "email", "created_at"} if "@" in last.user_id else {"id", "created_at"}
+        names = last.hashes.keys() - kept
+        self._forget(version, names, memory)
+        gone = sorted(names.difference(*(other.hashes for other in others)))
+        if not gone:
+            return Ignored("another document")
+        return self._letters.parting(version.change, last.user_id, gone)
+
+
+def _is_end(version: Version) -> bool:
+    return version.change.fields is None
 
 
 def _is_stale(version: Version, taken: Taken | None, ended: int | None) -> bool:
@@ -250,8 +287,12 @@ def _is_same_person(version: Version, profile: Profile, before: Taken) -> bool:
     document_id = version.change.document_id
     if before.user_id == document_id:
         return profile.by_email and profile.attributes.get("id") == document_id
-    is_id = hashes(version.key, {"id": document_id})["id"] == before.hashes.get("id")
-    return profile.user_id == document_id and "@" in before.user_id and is_id
+    return profile.user_id == document_id and _bears(version.key, before, document_id)
+
+
+def _bears(key: str, taken: Taken, document_id: str) -> bool:
+    """Whether a document calls its person by e-mail, and gives them its own id."""
+    return "@" in taken.user_id and hashes(key, {"id": document_id})["id"] == taken.hashes.get("id")
 
 
 def _changed(profile: Profile, before: Taken, now: dict[str, bytes]) -> dict[str, Any]:

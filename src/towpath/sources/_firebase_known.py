@@ -16,6 +16,8 @@ DAY_S: Final = 86_400.0
 LATE_S: Final = 31 * DAY_S
 """How long a deletion turns late events away: the longest that Pub/Sub keeps one."""
 FORGOTTEN_S: Final = 400 * DAY_S
+MOST_PLACES: Final = 16
+"""How many documents of one id are remembered, of collections with wildcards: the latest."""
 NEVER: Final = -1
 """The life of something taken that was never sent."""
 
@@ -50,6 +52,12 @@ class Gone(Struct, frozen=True, array_like=True, gc=False):
 def document_key(database: str, path: str) -> str:
     """Where `Known` keeps what was taken of a live document; deleted ones have no such key."""
     return f"d/{database}/{path}"
+
+
+def _place_of(key: str) -> tuple[str, str]:
+    """The database and path that a document's key was made of."""
+    database, _, path = key.removeprefix("d/").partition("/")
+    return database, path
 
 
 def user_key(tenant: str, uid: str) -> str:
@@ -96,7 +104,7 @@ _comparable = msgspec.msgpack.Encoder(order="deterministic").encode
 _taken = msgspec.msgpack.Decoder(Taken).decode
 _gone = msgspec.msgpack.Decoder(Gone).decode
 _number = msgspec.msgpack.Decoder(int).decode
-_key = msgspec.msgpack.Decoder(str).decode
+_keys = msgspec.msgpack.Decoder(str | list[str]).decode
 
 
 def keys_of_document(key: str, ids: Collection[str], tenants: Iterable[str]) -> list[str]:
@@ -107,8 +115,14 @@ def keys_of_document(key: str, ids: Collection[str], tenants: Iterable[str]) -> 
 
 def keys_of_user(key: str, uid: str, documents: Documents) -> Iterator[str]:
     """What taking a user looks at, to be read at once."""
-    yield from (key, _ended(key), _life(uid), _elsewhere(uid))
-    for database, path in documents.plain_paths(uid):
+    yield from (key, _ended(key), _life(uid))
+    yield from keys_of_others(uid, documents)
+
+
+def keys_of_others(document_id: str, documents: Documents) -> Iterator[str]:
+    """Where the documents that bear an id are found."""
+    yield _elsewhere(document_id)
+    for database, path in documents.plain_paths(document_id):
         yield document_key(database, path)
 
 
@@ -176,19 +190,29 @@ class Memory:
             if self.gone(user_id) is not None:
                 self._known.drop(_closed(user_id))
 
-    def place(self, document_id: str, key: str | None) -> None:
-        """Remember where a document of this id is whose collection has wildcards; None forgets it."""
-        if key is not None:
-            self._known.keep(_elsewhere(document_id), _encode(key))
-        elif self._known.find(_elsewhere(document_id)) is not None:
+    def place(self, document_id: str, key: str) -> None:
+        """Remember where a document of this id is whose collection has wildcards."""
+        places = [place for place in self._places(document_id) if place != key]
+        self._known.keep(_elsewhere(document_id), _encode([*places, key][-MOST_PLACES:]))
+
+    def displace(self, document_id: str, key: str) -> None:
+        """Forget where a document of this id was."""
+        places = self._places(document_id)
+        left = [place for place in places if place != key]
+        if left:
+            self._known.keep(_elsewhere(document_id), _encode(left))
+        elif places:
             self._known.drop(_elsewhere(document_id))
+
+    def _places(self, document_id: str) -> list[str]:
+        value = self._known.find(_elsewhere(document_id))
+        places = [] if value is None else _keys(value)
+        return [places] if isinstance(places, str) else places  # one alone, as it was kept at first
 
     def documents_of(self, uid: str, documents: Documents) -> list[tuple[str, Taken]]:
         """The live documents that bear an id, and what was taken of each."""
         keys = [document_key(database, path) for database, path in documents.plain_paths(uid)]
-        placed = self._known.find(_elsewhere(uid))
-        if placed is not None:
-            keys.append(_key(placed))
+        keys += [key for key in self._places(uid) if documents.of(*_place_of(key)) is not None]
         return [(key, taken) for key in keys if (taken := self.taken(key)) is not None]
 
     def forget(self, key: str, taken: Taken, names: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -51,6 +52,17 @@ class Letters:
             traits=traits,
             context=self._context(change, about),
             timestamp=_moment(change),
+        )
+
+    def parting(self, change: DocumentChange, user_id: str, names: Sequence[str]) -> Message:
+        """What a person loses with one of their documents, who keeps others."""
+        return Message(
+            type="identify",
+            message_id=self._id(change, "parting", user_id, *names),
+            user_id=user_id,
+            traits=dict.fromkeys(names, ""),
+            context=self._context(change, {}),
+            timestamp=change.at or change.update_time,
         )
 
     def delete(self, change: Change, user_id: str) -> Message:

@@ -54,14 +54,21 @@ MOVES: Mapping[str, frozenset[str]] = {
 
 # The statements of every send are text: made of expressions, a row costs three times as much.
 _ENLIST = "INSERT INTO push_sends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
-_BEGIN = "UPDATE push_sends SET state = 1, attempts = attempts + 1 WHERE campaign = ? AND device = ?"
+_BEGIN = (
+    "UPDATE push_sends SET state = 1, attempts = attempts + 1 WHERE campaign = ? AND device = ? AND state = 0"
+)
 _SETTLE = (
     "UPDATE push_sends SET state = ?, code = ?, name = ?, due_at = coalesce(?, due_at), changed_at = ? "
     "WHERE campaign = ? AND device = ?"
 )
 
 OVER = frozenset(state for state, after in MOVES.items() if not after)
+HOLDS = OVER | {"paused"}
 CHUNK = 500
+
+
+class Held(Exception):
+    """The campaign was paused, or has ended."""
 
 
 class CampaignRow(Struct, frozen=True):
@@ -209,7 +216,10 @@ class Campaigns:
     # -- sends -----------------------------------------------------------------------------------------
 
     def enlist(self, campaign: int, devices: Sequence[Enlisted], cursor: str, now: float) -> None:
-        """Add devices to a campaign, and remember how far it came; a device is added once."""
+        """Add devices to a campaign, and remember how far it came; a device is added once.
+
+        Raises `Held`, with nothing added.
+        """
         rows = [
             (
                 campaign,
@@ -228,6 +238,7 @@ class Campaigns:
         ]
         mine = push_campaigns.c.id == campaign
         with self._engine.begin() as connection:
+            _check_not_held(connection, campaign)
             if rows:
                 connection.exec_driver_sql(_ENLIST, rows)
             more = push_campaigns.c.enlisted + len(rows)
@@ -257,16 +268,24 @@ class Campaigns:
             return [DueSend(*row) for row in connection.execute(query)]
 
     def begin(self, campaign: int, devices: Sequence[str], others: Sequence[Settled], now: float) -> None:
-        """Note, before their requests leave, that sends are in flight; and settle others without sending."""
+        """Note, before their requests leave, that sends are in flight; and settle others without sending.
+
+        Raises `Held`, with nothing noted: then none may leave.
+        """
         with self._engine.begin() as connection:
+            _check_not_held(connection, campaign)
             if devices:
                 connection.exec_driver_sql(_BEGIN, [(campaign, device) for device in devices])
             _settle(connection, campaign, others, now)
 
     def settle(self, campaign: int, settled: Sequence[Settled], now: float) -> None:
-        """Write what became of sends; durable when it returns."""
+        """Write what became of sends; durable when it returns. Of one that is over, none is pending again."""
         with self._engine.begin() as connection:
             _settle(connection, campaign, settled, now)
+            if any(one.state is SendState.PENDING for one in settled):
+                state = _state(connection, campaign)
+                if state in OVER:
+                    _drop_pending(connection, campaign, state, now)
 
     def next_due(self, campaign: int) -> float | None:
         """When the next pending send is due; None when none is pending."""
@@ -389,6 +408,17 @@ def _standing(connection: Connection, keys: Sequence[str]) -> dict[str, dict[str
         ):
             found[key][device] = SendState(state)
     return found
+
+
+def _check_not_held(connection: Connection, campaign: int) -> None:
+    if (state := _state(connection, campaign)) in HOLDS:
+        raise Held(f"campaign {campaign} is {state}")
+
+
+def _state(connection: Connection, campaign: int) -> str:
+    """Where a campaign stands; empty for none."""
+    query = select(push_campaigns.c.state).where(push_campaigns.c.id == campaign)
+    return connection.execute(query).scalar() or ""
 
 
 def _settle(connection: Connection, campaign: int, settled: Sequence[Settled], now: float) -> None:
