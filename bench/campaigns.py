@@ -48,7 +48,7 @@ class Instant:
     def __init__(self) -> None:
         self.pace = Pace(SystemClock(), 1e6, ramp_s=0.0)
 
-    async def send(self, body: bytes, *, attempt: int = 1) -> Verdict:
+    async def send_now(self, body: bytes, *, attempt: int = 1) -> Verdict:
         await asyncio.sleep(0)
         return ACCEPTED
 

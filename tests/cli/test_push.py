@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json as jsonlib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ push:
     hello: {{title: "Hi {{traits.name|you}}", body: there}}
     large: {{title: "Hi {{traits.name|you}}", body: "{long}", data: {{a: "{long}"}}}}
 """
+NEXT_YEAR = f"{datetime.now(UTC).year + 1}-12-31T09:00"
 LINES = [
     {"deviceId": "d1", "userId": "u1", "fcmToken": "t1", "deviceType": "iOS", "timezone": "Asia/Tokyo"},
     {"deviceId": "d2", "userId": "u1", "fid": "f2", "deviceType": "Android"},
@@ -133,12 +135,10 @@ def test_a_rehearsal_shows_whom_and_what(server: Server, shell: Shell, tmp_path:
 
 @pytest.mark.spec("P050", "P056")
 def test_a_campaign_is_scheduled_paused_resumed_and_cancelled(server: Server, shell: Shell) -> None:
-    made = shell(
-        "push", "send", "hello", "--at", "2040-01-01T09:00", "--local", "--to", "u1", "--json"
-    ).json()
+    made = shell("push", "send", "hello", "--at", NEXT_YEAR, "--local", "--to", "u1", "--json").json()
     number = str(made["campaign"])
     assert made["state"] == "scheduled"
-    assert made["due_at"] == "2040-01-01T09:00 (local)"
+    assert made["due_at"] == f"{NEXT_YEAR} (local)"
     assert made["settings"]["audience"]["persons"] == ["u1"]
     for act, state in [("pause", "paused"), ("resume", "scheduled")]:
         assert shell("push", "campaigns", act, number, "--json").json()["state"] == state

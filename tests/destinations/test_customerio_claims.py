@@ -71,3 +71,28 @@ async def test_who_signs_up_again_after_a_deletion_gets_the_email_that_was_their
     assert world.simulator.person(id="u1") is None
     two = world.simulator.person(id="u2") or {}
     assert (two.get("email"), two["plan"]) == ("both@x.io", "p2")
+
+
+@pytest.mark.spec("C120", "C122", "D14", "F020")
+@pytest.mark.parametrize("settings", [{}, APP_KEY])
+async def test_who_signs_up_while_the_old_deletion_is_held_gets_the_email_when_told_again_after_it(
+    settings: dict[str, Any],
+) -> None:
+    world = Workspace(settings)
+    ends = message({"type": "delete", "userId": "u1"}, message_id="m-0")
+    _, early = await delivered(world, [user(1), user(2)], together=False)
+    assert APART in early.reports
+    assert "email" not in world.person(id="u2")
+    await delivered(world, [ends], together=False)  # somebody confirmed
+    assert "email" not in world.person(id="u2")
+    await delivered(world, [user(2)], together=False)
+    assert world.person(id="u2")["email"] == "both@x.io"
+
+
+@pytest.mark.spec("C122", "D14")
+async def test_whose_deletion_is_discarded_keeps_the_email_however_often_the_other_is_told() -> None:
+    world = Workspace()
+    first, *others = await delivered(world, [user(1), user(2), user(2), user(1)], together=False)
+    assert [APART in one.reports for one in (first, *others)] == [False, True, True, False]
+    assert world.person(id="u1")["email"] == "both@x.io"
+    assert "email" not in world.person(id="u2")

@@ -43,14 +43,18 @@ Script = Callable[[str, dict[str, Any]], Verdict | None]
 class ScriptedSender:
     """Answers by the address's script, else accepts; keeps every body it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.in_flight = 4
-        self.pace = Pace(FakeClock(), 5000.0, ramp_s=0.0)
+        self.pace = Pace(clock, 5000.0, ramp_s=0.0)
         self.bodies: list[dict[str, Any]] = []
         self.scripts: dict[str, list[Verdict]] = {}
         self.before: Callable[[str], Any] = lambda _: None
 
     async def send(self, body: bytes, *, attempt: int = 1) -> Verdict:
+        """One attempt, whatever the pace."""
+        return await self.send_now(body, attempt=attempt)
+
+    async def send_now(self, body: bytes, *, attempt: int = 1) -> Verdict:
         """One attempt."""
         del attempt
         request = msgspec.json.decode(body)
@@ -84,7 +88,7 @@ class Rig:
         self.state = State.open(directory, self.clock)
         self.settings = PushSettings.model_validate(push)
         self.registry = Registry(self.state.engine, "p", self.clock, self.settings)
-        self.sender = ScriptedSender()
+        self.sender = ScriptedSender(self.clock)
         self.jobs = Jobs(self.state.jobs, self.clock)
         self.job = CampaignJob(lambda: self.parts)
         self.desk = CampaignDesk(lambda: self.parts, self.jobs, self.clock)

@@ -365,7 +365,6 @@ async def test_a_pause_in_the_middle_loses_and_doubles_nobody(rig: Rig) -> None:
 
     rig.sender.before = pause_once
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("towpath.push.mailing.QUEUE", 4)
     monkey.setattr("towpath.push.mailing.LEAST_CLAIMED", 10)
     monkey.setattr("towpath.push.mailing.PAGE", 10)
     try:

@@ -209,7 +209,9 @@ def updated(world: World, before: dict[str, Any], after: dict[str, Any] | None, 
     return world.hear(written("db01", after, 6 if after is not None else 5, created=5, **more))
 
 
-@pytest.mark.spec("D01", "F001", "F010", "F011", "F012", "F013", "F014", "F015", "F016", "F017", "F018", "F020")
+@pytest.mark.spec(
+    "D01", "F001", "F010", "F011", "F012", "F013", "F014", "F015", "F016", "F017", "F018", "F020"
+)
 @pytest.mark.spec("F030", "F031", "F032", "F033", "F035", "F036", "F037", "F038", "F039", "F040", "F051")
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_beside_the_extension(row: Row) -> None:

@@ -164,9 +164,7 @@ class Demo:
         self._say(f"   and bob, who deleted his account, is {'STILL THERE' if bob else 'gone'}")
 
     async def _push(self) -> None:
-        self._say(
-            "\n5  Push: apps report their tokens as events; a tablet changes hands, an app is deleted"
-        )
+        self._say("\n5  Push: apps report their tokens as events; a tablet changes hands, an app is deleted")
         for act in phones.acts(self._app.clock.now() - SINCE_S):
             await self._post(act.calls, PHONE_KEY)
             await self._settled()

@@ -204,7 +204,9 @@ class Fcm(Destination[FcmSettings]):
         body = {"validate_only": True, "message": {"token": NOBODYS, "data": {"check": "towpath"}}}
         headers = send_headers(authorization)
         try:
-            reply = await http.request("POST", self._url, json=body, headers=headers, allow=ANSWERS)
+            reply = await http.request(
+                "POST", self._url, json=body, headers=headers, allow=ANSWERS, speaks_json=True
+            )
             if wrong := _refusal(reply, self.settings.project_id):
                 said = Paused(wrong, reply.status)
                 raise http.undelivered(said, reply, "POST", self._url, json=body, headers=headers)

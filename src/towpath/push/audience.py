@@ -37,6 +37,11 @@ class Audience:
         self.persons = None if settings.persons is None else sorted(set(settings.persons))
         self._persons = frozenset(self.persons or ())
 
+    @property
+    def by_last_use(self) -> bool:
+        """Whether it has to be known which device a person used last."""
+        return self.settings.devices == "last_used"
+
     def takes(self, device: Device, person: Person) -> bool:
         """Whether a campaign is meant for a device."""
         settings = self.settings
@@ -46,7 +51,7 @@ class Audience:
             return False
         if device.provisional and not settings.provisional:
             return False
-        if settings.devices == "last_used" and person.last_used not in ("", device.id):
+        if self.by_last_use and person.last_used not in ("", device.id):
             return False
         return self._filter is None or self._filter.verdict(about(device, person.traits)) is None
 

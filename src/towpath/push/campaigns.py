@@ -32,6 +32,9 @@ SAMPLE = 3
 LATEST_S = 2 * 86400.0
 """A time so long ago is a slip; within it, a local time may be over in some places."""
 FARTHEST_S = 10 * 366 * 86400.0
+AT_WORK = "E5202"
+LAUNCHES = 40
+LAUNCH_AGAIN_S = 0.25
 NO_CAMPAIGN = "E4420"
 NOT_SENDABLE = "E5301"
 WRONG_MOVE = "E5302"
@@ -114,7 +117,7 @@ class CampaignDesk:
         settings = self._settings(launch)
         audience, found = Audience(settings.audience), _Found()
         async for _, devices in reachable(self._parts().registry, audience):
-            people = await self._people(devices)
+            people = await self._people(devices, last_used=audience.by_last_use)
             for device in devices:
                 found.add(device, people.get(device.person or "", NOBODY), audience)
         return await self._rehearsed(launch.code, settings, found)
@@ -155,8 +158,22 @@ class CampaignDesk:
         row = await self._row(campaign)
         if row.state not in UNDER_WAY or await self._is_worked_on(campaign):
             await self._move(campaign, "scheduled")
-        await self._jobs.launch(JOB, {"campaign": campaign})
+        await self._launch_again(campaign)
         return await self.show(campaign)
+
+    async def _launch_again(self, campaign: int) -> None:
+        """Give a campaign a run; one that is just halting goes on, or makes room, as soon as it sees."""
+        for _ in range(LAUNCHES):
+            try:
+                await self._jobs.launch(JOB, {"campaign": campaign})
+            except TowpathError as error:
+                if error.code != AT_WORK:
+                    raise
+                if (await self._row(campaign)).state == "sending":
+                    return  # its run has gone on
+                await self._clock.sleep(LAUNCH_AGAIN_S)
+            else:
+                return
 
     async def revive(self) -> None:
         """Give every campaign under way a run, where a crash came between the two."""
@@ -241,8 +258,9 @@ class CampaignDesk:
         due_at = (moment if moment.tzinfo else moment.replace(tzinfo=place)).timestamp()
         return _near(due_at, launch.at, now), ""
 
-    async def _people(self, devices: Sequence[Device]) -> Mapping[str, Person]:
-        return await self._parts().registry.people({one.person for one in devices if one.person})
+    async def _people(self, devices: Sequence[Device], *, last_used: bool) -> Mapping[str, Person]:
+        persons = {one.person for one in devices if one.person}
+        return await self._parts().registry.people(persons, last_used=last_used)
 
     async def _rehearsed(self, code: str, settings: CampaignSettings, found: _Found) -> Rehearsal:
         said = list(_problems(settings, code))

@@ -132,6 +132,7 @@ class Mailing:
         self._stop_reason = ""
         self._halted = False
         self._saved_s = -math.inf
+        self._began = row.started_at or run.clock.now()
 
     @property
     def _now(self) -> float:
@@ -162,7 +163,7 @@ class Mailing:
         """Add every device the campaign is meant for, in order of ids, from where it stopped."""
         cursor, total = self.row.cursor or "", self.row.enlisted
         async for after, devices in reachable(self._parts.registry, self._audience, cursor):
-            people = await self._people(devices)
+            people = await self._people(devices, last_used=self._audience.by_last_use)
             rows = [
                 self._enlisted(device, people.get(device.person or "", NOBODY))
                 for device in devices
@@ -185,8 +186,9 @@ class Mailing:
         due_at = end_of_quiet(due_at, place, self._quiet) or due_at
         return Enlisted(device.id, device.person, device.platform or "", due_at, unreachable(device, person))
 
-    async def _people(self, devices: Sequence[Device]) -> Mapping[str, Person]:
-        return await self._parts.registry.people({device.person for device in devices if device.person})
+    async def _people(self, devices: Sequence[Device], *, last_used: bool = False) -> Mapping[str, Person]:
+        persons = {device.person for device in devices if device.person}
+        return await self._parts.registry.people(persons, last_used=last_used)
 
     def _wait_for_a_better_moment(self) -> None:
         if self.row.enlisted > LARGE and not self._run.state.done and (wait_s := quarter_hour(self._now)):
@@ -315,7 +317,7 @@ class Mailing:
         """What became of a letter; one that was not sent is pending again."""
         if not await self._has_a_place(letter.device.id):
             return Settled(letter.device.id, SendState.PENDING)
-        verdict = await self._sender.send(letter.body, attempt=letter.due.attempts + 1)
+        verdict = await self._sender.send_now(letter.body, attempt=letter.due.attempts + 1)
         return self._settlement(letter, verdict)
 
     async def _has_a_place(self, device: str) -> bool:
@@ -436,5 +438,5 @@ class Mailing:
         if len(wrong) > self._parts.settings.mismatches * (len(wrong) + found["accepted"]):
             self._run.log(f"{len(wrong)} addresses, too many to be sure, are of another project", "warning")
             return
-        await self._parts.registry.disable(wrong, MISMATCH)
+        await self._parts.registry.disable(wrong, MISMATCH, before=self._began)
         self._run.log(f"{len(wrong)} addresses belong to another Firebase project: disabled", "warning")

@@ -12,7 +12,7 @@ from ..device import Address, Device
 from ..mapping.paths import Unusable
 from ..notice import Bodies, Notice, Trigger
 from ..outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
-from ..state.campaigns import Campaigns, SendState, Settled, Single
+from ..state.campaigns import Campaigns, SendState, Settled, Single, Stood
 from .audience import NOBODY, Person, unreachable
 from .hours import Quiet, end_of_quiet, zone
 from .mailing import AGAIN, REMOVES, Parts
@@ -22,6 +22,7 @@ from .together import Together
 from .verdict import Verdict
 
 WRITTEN_AT_ONCE = 1000
+NEW = Stood(SendState.PENDING, 0.0)
 ENDED = frozenset({SendState.ACCEPTED, SendState.FAILED, SendState.SKIPPED})
 
 
@@ -42,7 +43,7 @@ class Pushes:
         self._sender = sender
         self._parts = parts
         self._clock = clock
-        self._begun: Together[Single, Mapping[str, SendState]] = Together(
+        self._begun: Together[Single, Mapping[str, Stood]] = Together(
             lambda some: campaigns.begin_singles(some, clock.now()), WRITTEN_AT_ONCE
         )
         self._settled: Together[tuple[str, Sequence[Settled]], None] = Together(
@@ -108,14 +109,25 @@ class Pushes:
         except Unusable as error:
             return Rejected(f"the push cannot be made: {error}")
         before = await self._begun.ask(Single(key, person, list(made)))
-        if before and now - trigger.message.received_at > GIVE_UP_S:
+        left = [device for device in devices if before.get(device.id, NEW).state not in ENDED]
+        if any(now - before[device.id].since > GIVE_UP_S for device in left if device.id in before):
             return Rejected("FCM did not accept it within an hour")
-        left = [device for device in devices if before.get(device.id) not in ENDED]
-        verdicts = await asyncio.gather(*(self._sender.send(made[device.id]) for device in left))
-        told = [_Told(device, verdict) for device, verdict in zip(left, verdicts, strict=True)]
+        told = await self._send(key, left, made)
+        kept = [_Told(device, None) for device in devices if device not in left]
+        return _outcome([*told, *kept])
+
+    async def _send(self, key: str, devices: Sequence[Device], made: Mapping[str, bytes]) -> Sequence[_Told]:
+        """Send to each device, and keep every answer. Raises what became of the first without one."""
+        sending = (self._sender.send(made[device.id]) for device in devices)
+        said = await asyncio.gather(*sending, return_exceptions=True)
+        told = [
+            _Told(device, one) for device, one in zip(devices, said, strict=True) if isinstance(one, Verdict)
+        ]
         await self._keep(key, told)
-        said = [_Told(device, None) for device in devices if before.get(device.id) in ENDED]
-        return _outcome([*told, *said])
+        for one in said:
+            if isinstance(one, BaseException):
+                raise one
+        return told
 
     async def _keep(self, key: str, told: Sequence[_Told]) -> None:
         """Write what became of each device, and take dead addresses out of the registry."""

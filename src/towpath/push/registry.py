@@ -15,7 +15,7 @@ from ..clock import Clock
 from ..device import Address, Device, Noted
 from ..identity import JUNK
 from ..state.devices import DeviceRow, Devices, Tally
-from .audience import Person
+from .audience import NOBODY, Person
 from .rules import Terms, World, apply, concerned, withdraw
 from .settings import PushSettings
 from .together import Together
@@ -136,25 +136,21 @@ class Registry:
         with self._engine.connect() as connection:
             return {row.id: row.device for row in self._rows.by_id(connection, ids)}
 
-    async def people(self, persons: Collection[str]) -> Mapping[str, Person]:
-        """What is known of these persons: traits, consent, and the device they used last."""
-        return await asyncio.to_thread(self._people, persons)
+    async def people(self, persons: Collection[str], *, last_used: bool = False) -> Mapping[str, Person]:
+        """What is known of these persons: traits and consent; where asked, the device they used last."""
+        return await asyncio.to_thread(self._people, persons, last_used=last_used)
 
-    def _people(self, persons: Collection[str]) -> Mapping[str, Person]:
-        last = {
-            row.person: row
-            for row in sorted(self._rows.reachable(persons), key=lambda row: (row.seen_at, row.id))
-        }
+    def _people(self, persons: Collection[str], *, last_used: bool) -> Mapping[str, Person]:
         with self._engine.connect() as connection:
             known = {row.person: row for row in self._rows.people(connection, persons)}
-        return {
-            person: Person(
-                msgspec.json.decode(known[person].traits) if person in known else {},
-                known[person].consent if person in known else None,
-                last[person].id if person in last else "",
-            )
-            for person in {*known, *filter(None, last)}
+        found = {
+            person: Person(msgspec.json.decode(row.traits), row.consent) for person, row in known.items()
         }
+        if last_used:
+            for row in sorted(self._rows.reachable(persons), key=lambda row: (row.seen_at, row.id)):
+                person = found.get(row.person or "", NOBODY)
+                found[row.person or ""] = msgspec.structs.replace(person, last_used=row.id)
+        return found
 
     async def audience(self, after: str, limit: int) -> Sequence[Device]:
         """Devices with an owner and an address, in order of ids behind `after`; removed ones are left out."""
@@ -199,9 +195,12 @@ class Registry:
             disable=False,
         )
 
-    async def disable(self, devices: Sequence[str], reason: str) -> int:
-        """Use the addresses of these devices no more: they are another Firebase project's (P014)."""
-        of_active = partial(_if_active, reason)
+    async def disable(self, devices: Sequence[str], reason: str, *, before: float) -> int:
+        """Use the addresses of these devices no more: they are another Firebase project's (P014).
+
+        What was reported anew since `before` (Unix seconds) stays. Returns how many.
+        """
+        of_active = partial(_if_active, reason, before)
         return await asyncio.to_thread(self._withdraw, devices, of_active, disable=True)
 
     def _withdraw(
@@ -286,5 +285,6 @@ def _is_still(row: DeviceRow, dead: Dead) -> bool:
     return same and row.status != "removed"
 
 
-def _if_active(reason: str, row: DeviceRow) -> str | None:
-    return reason if row.status == "active" and row.address is not None else None
+def _if_active(reason: str, before: float, row: DeviceRow) -> str | None:
+    stands = row.status == "active" and row.address is not None and row.registered_at <= before
+    return reason if stands else None

@@ -115,6 +115,10 @@ class Sender:
         await self.pace.admit()
         if self._http.stopping:
             raise Stopping
+        return await self.send_now(body, attempt=attempt)
+
+    async def send_now(self, body: bytes, *, attempt: int = 1) -> Verdict:
+        """Send one message for which the caller has waited at `pace`; else as `send`."""
         try:
             headers = await self._sign_in.headers()
             verdict = await self._told(body, headers)

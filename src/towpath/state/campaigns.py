@@ -18,6 +18,7 @@ from sqlalchemy import (
     Engine,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -142,6 +143,13 @@ class Single(Struct, frozen=True):
     key: str
     person: str
     devices: Sequence[str]
+
+
+class Stood(Struct, frozen=True):
+    """Where a push of an event stands at one device, since when: the first attempt while it is in flight."""
+
+    state: SendState
+    since: float
 
 
 class Count(Struct, frozen=True):
@@ -325,7 +333,7 @@ class Campaigns:
 
     # -- pushes of events ------------------------------------------------------------------------------
 
-    def begin_singles(self, wanted: Sequence[Single], now: float) -> list[Mapping[str, SendState]]:
+    def begin_singles(self, wanted: Sequence[Single], now: float) -> list[Mapping[str, Stood]]:
         """Note which devices are about to be told; for each push, where its devices stood before.
 
         A device that stood nowhere is not in the answer.
@@ -352,9 +360,11 @@ class Campaigns:
         """Write what became of pushes of events, by key."""
         single = push_singles.c
         change = update(push_singles).where(single.key == bindparam("k"), single.device == bindparam("d"))
-        values = {"state": bindparam("s"), "code": bindparam("c"), "changed_at": now}
+        # What is tried again keeps the time of its first attempt: from there it is given up.
+        at = case((bindparam("s") == int(SendState.IN_FLIGHT), single.changed_at), else_=now)
+        values = {"state": bindparam("s"), "code": bindparam("c"), "changed_at": at}
         rows = [
-            {"k": key, "d": one.device, "s": one.state, "c": one.code}
+            {"k": key, "d": one.device, "s": int(one.state), "c": one.code}
             for key, some in settled
             for one in some
         ]
@@ -397,16 +407,16 @@ def totals(counts: Sequence[Count]) -> Counter[str]:
     return found
 
 
-def _standing(connection: Connection, keys: Sequence[str]) -> dict[str, dict[str, SendState]]:
+def _standing(connection: Connection, keys: Sequence[str]) -> dict[str, dict[str, Stood]]:
     """Where the devices of these pushes stand, by key."""
-    found: dict[str, dict[str, SendState]] = {key: {} for key in keys}
+    found: dict[str, dict[str, Stood]] = {key: {} for key in keys}
     single = push_singles.c
     for start in range(0, len(keys), CHUNK):
         some = single.key.in_(keys[start : start + CHUNK])
-        for key, device, state in connection.execute(
-            select(single.key, single.device, single.state).where(some)
+        for key, device, state, since in connection.execute(
+            select(single.key, single.device, single.state, single.changed_at).where(some)
         ):
-            found[key][device] = SendState(state)
+            found[key][device] = Stood(SendState(state), since)
     return found
 
 
