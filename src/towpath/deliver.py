@@ -93,12 +93,7 @@ class DeliveryLoop:
             suppressed=suppressed, prepare=self._prepare, ended=self._conclude, block=self._block,
             make=self._make, coming=lambda: self._intake.coming,
         )  # fmt: skip
-        self._courier = Courier(
-            connection.destination,
-            scope,
-            may_start=lambda: self._dispatch.may_start,
-            unwanted=self._dispatch.suppresses,
-        )
+        self._courier = self._sender()
         self._parking = Parking(
             ledger,
             scope.clock,
@@ -128,6 +123,14 @@ class DeliveryLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Future[None] | None = None
         self._stopping = False
+
+    def _sender(self) -> Courier:
+        return Courier(
+            self.connection.destination,
+            self._scope,
+            may_start=lambda: self._dispatch.may_start,
+            unwanted=self._dispatch.suppresses,
+        )
 
     def _reader(self, log: Log, window: int) -> Intake:
         return Intake(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -21,6 +22,7 @@ from towpath.device import (
     Traits,
     Unregistered,
 )
+from towpath.push.outbox import Outbox
 from towpath.push.registry import Dead, Registry
 from towpath.push.settings import PushSettings
 from towpath.state import devices
@@ -218,7 +220,7 @@ async def test_nobody_merges_a_person_by_calling_a_device_so(stage: Stage, first
     await stage.apply(registered("victim", "victim", "t1", START + 3))
     await stage.apply(registered("victim", "thief", "t1", START + 4))
     assert [news for news in stage.news() if news[0] == "alias"] == []
-    assert (await stage.registry.people(["thief"]))["thief"].traits == {}
+    assert (await stage.registry.people(["thief"], last_used=True))["thief"].traits == {}
 
 
 @pytest.mark.spec("P023")
@@ -227,7 +229,7 @@ async def test_what_was_told_under_the_anonymous_id_is_the_provisional_persons(s
     assert await stage.registry.find("d1") is None
     await stage.apply(registered("d1", "d1", "t1", START + 1), registered("d1", "ann", "t1", START + 2))
     assert ("alias", "d1", "ann") in stage.news()
-    assert (await stage.registry.people(["ann"]))["ann"].traits == {"shoe": 43}
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].traits == {"shoe": 43}
 
 
 @pytest.mark.spec("P025")
@@ -337,6 +339,15 @@ async def test_the_same_message_delivered_again_revives_nothing(stage: Stage) ->
     assert stage.told() == []
 
 
+@pytest.mark.spec("P040", "P042")
+async def test_a_new_token_keeps_its_kind(stage: Stage) -> None:
+    await stage.apply(registered("d1", "ann", "t1"))
+    await stage.apply(registered("d1", "ann", "t2", START + 1))
+    assert (await stage.device("d1")).address == Address("token", "t2")
+    await stage.apply(registered("d2", "bob", "t2", START + 2))
+    assert (await stage.device("d1")).address is None
+
+
 @pytest.mark.spec("P014")
 async def test_an_address_of_another_project_is_disabled_until_it_changes(
     stage: Stage,
@@ -443,7 +454,7 @@ async def test_other_events_say_only_that_a_device_is_in_use(stage: Stage) -> No
     assert (device.seen_at, device.registered_at) == (START + 3600, START)
     await stage.apply(Seen(device="d1", at=START + 3601, traits=Traits(locale="fr")))
     assert (await stage.device("d1")).traits.locale == "fr"
-    assert (await stage.registry.people(["ann"]))["ann"].last_used == "d1"
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].last_used == "d1"
     assert await stage.registry.find("d2") is None
 
 
@@ -456,7 +467,7 @@ async def test_later_traits_win_name_by_name(stage: Stage) -> None:
         Profiled(person="ann", at=START + 2, traits={"b": 2, "c": None}),
         Profiled(person="ann", at=START + 1, traits={"a": 3, "d": 3}),
     )
-    assert (await stage.registry.people(["ann"]))["ann"].traits == {"a": 1, "b": 2, "d": 3}
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].traits == {"a": 1, "b": 2, "d": 3}
 
 
 async def test_only_the_traits_that_are_wanted_are_kept(tmp_path: Path) -> None:
@@ -464,7 +475,7 @@ async def test_only_the_traits_that_are_wanted_are_kept(tmp_path: Path) -> None:
     await stage.apply(
         Profiled(person="ann", at=START, traits={"first_name": "Ann", "email": "a@example.com"})
     )
-    assert (await stage.registry.people(["ann"]))["ann"].traits == {"first_name": "Ann"}
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].traits == {"first_name": "Ann"}
     stage.close()
 
 
@@ -472,13 +483,13 @@ async def test_traits_beyond_measure_are_refused_and_told(stage: Stage) -> None:
     await stage.apply(Profiled(person="ann", at=START, traits={"a": 1}))
     (said,) = await stage.apply(Profiled(person="ann", at=START + 1, traits={"b": "x" * 40_000}))
     assert "more than 32768" in said
-    assert (await stage.registry.people(["ann"]))["ann"].traits == {"a": 1}
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].traits == {"a": 1}
 
 
 @pytest.mark.spec("P045", "D09")
 async def test_the_last_word_on_consent_counts(stage: Stage) -> None:
     async def consent() -> bool | None:
-        return (await stage.registry.people(["ann"]))["ann"].consent
+        return (await stage.registry.people(["ann"], last_used=True))["ann"].consent
 
     await stage.apply(Profiled(person="ann", at=START + 1, consent=True))
     assert await consent() is True
@@ -502,7 +513,7 @@ async def test_a_refusal_outlives_a_merge(stage: Stage) -> None:
         Profiled(person="ann", at=START + 1, traits={"a": 1}, consent=True),
         registered("d1", "ann", "t1", START + 2),
     )
-    ann = (await stage.registry.people(["ann"]))["ann"]
+    ann = (await stage.registry.people(["ann"], last_used=True))["ann"]
     assert (ann.traits, ann.consent) == ({"a": 1, "b": 0}, False)
 
 
@@ -513,7 +524,7 @@ async def test_a_join_brings_the_devices_along(stage: Stage) -> None:
     await stage.apply(Joined(old="old", new="ann", at=START + 1))
     assert await stage.reach("ann") == ["t1"]
     assert stage.news() == [(ADDED, "ann", "t1")]
-    assert (await stage.registry.people(["ann"]))["ann"].traits == {"a": 1}
+    assert (await stage.registry.people(["ann"], last_used=True))["ann"].traits == {"a": 1}
 
 
 @pytest.mark.spec("D13")
@@ -746,3 +757,21 @@ async def test_nothing_of_a_batch_is_kept_unless_all_of_it_is(
 def test_the_settings_may_be_replaced(stage: Stage) -> None:
     stage.registry.settings = PushSettings.model_validate({"stale_after": "1d"})
     assert stage.registry.settings.stale_after == timedelta(days=1)
+
+
+@pytest.mark.spec("D10")
+async def test_nothing_of_an_erased_person_is_carried_into_the_log_any_more(stage: Stage) -> None:
+    await stage.apply(registered("d1", "ann", "t1"), registered("d2", "bob", "t2"))
+    outbox, appended = Outbox(stage.engine, stage.clock), list[bytes]()
+
+    class Kept:
+        async def append(self, groups: Any, refused: Any) -> None:
+            await asyncio.sleep(0)
+            appended.extend(entry.raw for group in groups for entry in group.entries)
+
+    carrying = asyncio.create_task(outbox.drain(cast("Any", Kept())))
+    await outbox.forget({"ann"})
+    before = list(appended)
+    await carrying
+    assert [raw for raw in appended[len(before) :] if b'"ann"' in raw] == []
+    assert await outbox.count() == 0

@@ -153,7 +153,7 @@ class App:
             self.state,
             self.clock,
             lambda: [running.loop for running in self.connections.values()],
-            self._forget_journals,
+            self._before_erasing,
         )
         await self.people.load()
         self.jobs = Jobs(self.state.jobs, self.clock, redact=self._redact)
@@ -172,8 +172,9 @@ class App:
         await self._connect(config)
         await self._register_jobs(config)
 
-    async def _forget_journals(self) -> None:
+    async def _before_erasing(self, ids: frozenset[str]) -> None:
         await self.sources.forget_journals()
+        await self.push.let_go(ids)
 
     async def begin(self) -> None:
         """Start every connection, and the jobs."""

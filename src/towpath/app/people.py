@@ -35,7 +35,7 @@ class Mentions(Struct):
 class People:
     """What is done to people by their exact ids. `loops` are the delivery loops at work.
 
-    `forget_journals` has sources take what they learnt last out of the log.
+    `prepare` has everything that still carries something of these ids into the log let go of it.
     """
 
     def __init__(
@@ -44,10 +44,10 @@ class People:
         state: State,
         clock: Clock,
         loops: Callable[[], Iterable[DeliveryLoop]],
-        forget_journals: Callable[[], Awaitable[None]],
+        prepare: Callable[[frozenset[str]], Awaitable[None]],
     ) -> None:
         self._store = store
-        self._forget_journals = forget_journals
+        self._prepare = prepare
         self._state = state
         self._clock = clock
         self._loops = loops
@@ -117,7 +117,7 @@ class People:
             await self._landed(ids)
             # What comes from here on may outlive the erase, and is then delivered like any other.
             self._erasing |= dict.fromkeys(ids, self._store.last())
-            await self._forget_journals()
+            await self._prepare(ids)
             erased = await self._store.erase(ids)
             for loop in self._loops():
                 loop.forget(ids, erased)

@@ -100,6 +100,7 @@ class Push:
         sender = None if account is None else self._sender(account)
         project = NO_PROJECT if account is None else account.project_id
         registry = self._registry(project, settings, config.identity.junk)
+        await registry.adopt()
         notices = {code: Notice(made, code) for code, made in settings.campaigns.items()}
         self._parts = Parts(registry, self._state.campaigns, sender, settings, notices, self._held_back)
         await self._jobs.register(CampaignJob(lambda: self.parts))
@@ -126,6 +127,10 @@ class Push:
             PUSH: lambda: self._pusher(entry, connection),
         }
         return {name: wanted[name]() for name in entry.kind.ports if name in wanted}
+
+    async def let_go(self, ids: frozenset[str]) -> None:
+        """Carry nothing into the log any more that names these ids: they are about to be erased."""
+        await self._outbox.forget(ids)
 
     async def standing(self) -> Mapping[str, Any]:
         """How it stands, for people."""
@@ -157,7 +162,7 @@ class Push:
         """The registry of a project: the one there is, with other settings, or another."""
         known = None if self._parts is None else self._parts.registry
         if known is not None and known.project == project:
-            known.settings = settings
+            known.settings, known.junk = settings, junk
             return known
         return Registry(self._state.engine, project, self._clock, settings, junk=junk, told=self._tell)
 

@@ -6,6 +6,8 @@ import csv
 import json as jsonlib
 import sys
 from collections.abc import Iterator
+from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -166,10 +168,10 @@ def import_devices(
     Example:  towpath push devices import devices.csv
     """
     client, taken, refused = Client(config), 0, list[dict[str, Any]]()
-    for first, page in _pages(_read(file)):
-        answer = client.post("/push/import", {"devices": page})
+    for page in _pages(_read(file)):
+        answer = client.post("/push/import", {"devices": [row for _, row in page]})
         taken += answer["taken"]
-        refused += [{"line": first + one["index"], "reason": one["reason"]} for one in answer["refused"]]
+        refused += [{"line": page[one["index"]][0], "reason": one["reason"]} for one in answer["refused"]]
     if json:
         show_json({"taken": taken, "refused": refused})
     else:
@@ -179,8 +181,8 @@ def import_devices(
         raise typer.Exit(PARTIAL)
 
 
-def _read(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file. Raises `WrongUse`."""
+def _read(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file, each with the number of its line. Raises `WrongUse`."""
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
     except OSError as error:
@@ -188,39 +190,50 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
     except UnicodeDecodeError:
         raise WrongUse(f"{file} is no UTF-8 text", code="E5060") from None
     if file.suffix.lower() == ".csv":
-        for row in csv.DictReader(text.splitlines()):
-            yield {name: value for name, value in row.items() if name and value}
+        yield from _rows(file, text)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: to JSON, other ends of a line are letters like any other.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield _line(file, number, line)
+            yield number, _line(file, number, line)
+
+
+def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(StringIO(text, newline=""))
+    number = 1
+    try:
+        for row in reader:
+            yield number + 1, {name: value for name, value in row.items() if name and value}
+            number = reader.line_num
+    except csv.Error as error:
+        raise _unreadable(file, number + 1, f"cannot be read: {error}") from None
 
 
 def _line(file: Path, number: int, line: str) -> dict[str, Any]:
     try:
         found = jsonlib.loads(line)
-    except ValueError:
+        jsonlib.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise _unreadable(file, number, "has half a character, which is no text") from None
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise WrongUse(
-            f"{file}, line {number} is no JSON object",
-            code="E5060",
-            fix="write one object in each line, or name the file .csv",
-            data="The lines before it were taken in; they may be imported again.",
-        )
+        raise _unreadable(file, number, "is no JSON object")
     return found
 
 
-def _pages(rows: Iterator[dict[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """Rows by the page, each with the number of its first."""
-    page, first = list[dict[str, Any]](), 1
-    for row in rows:
-        page.append(row)
-        if len(page) == PAGE:
-            yield first, page
-            page, first = [], first + PAGE
-    if page:
-        yield first, page
+def _unreadable(file: Path, number: int, what: str) -> WrongUse:
+    return WrongUse(
+        f"{file}, line {number} {what}",
+        code="E5060",
+        fix="write one object in each line, or name the file .csv",
+        data="The lines before it may have been taken in; import them again, it changes nothing.",
+    )
+
+
+def _pages(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[tuple[int, dict[str, Any]]]]:
+    while page := list(islice(rows, PAGE)):
+        yield page
 
 
 # -- sending -----------------------------------------------------------------------------------------------
@@ -275,7 +288,8 @@ def send(
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value}
+    """What was said. An empty text was: a filter that a script left empty must not reach everybody."""
+    return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
 def _show_rehearsal(found: dict[str, Any], *, as_json: bool) -> None:

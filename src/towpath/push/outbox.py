@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -34,16 +35,28 @@ class Outbox:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._rows = OutboxRows(engine)
         self._clock = clock
+        self._carrying = asyncio.Lock()
 
     async def drain(self, log: Log) -> int:
         """Append everything that waits, page by page, and delete it. Returns how many. Raises as the log."""
         total = 0
-        while told := await asyncio.to_thread(self._rows.read, PAGE):
-            envelope = Envelope(source=PUSH, received_at=self._clock.now(), trust="server")
-            await log.append([Group(envelope, [Entry(one.message_id, one.body) for one in told])], ())
-            await asyncio.to_thread(self._rows.delete, [one.id for one in told])
-            total += len(told)
+        while carried := await self._carry_some(log):
+            total += carried
         return total
+
+    async def _carry_some(self, log: Log) -> int:
+        async with self._carrying:
+            told = await asyncio.to_thread(self._rows.read, PAGE)
+            if told:
+                envelope = Envelope(source=PUSH, received_at=self._clock.now(), trust="server")
+                await log.append([Group(envelope, [Entry(one.message_id, one.body) for one in told])], ())
+                await asyncio.to_thread(self._rows.delete, [one.id for one in told])
+            return len(told)
+
+    async def forget(self, ids: Collection[str]) -> None:
+        """Forget what names these ids: when it returns, it is neither here nor on its way into the log."""
+        async with self._carrying:
+            await asyncio.to_thread(self._rows.forget, ids)
 
     async def count(self) -> int:
         """How many messages wait."""

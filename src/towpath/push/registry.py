@@ -46,8 +46,8 @@ class Swept(Struct, frozen=True):
 class Registry:
     """Implements `device.Devices`, of one Firebase project. All methods may raise what the database raises.
 
-    `settings` may be replaced while it works. Writes of many callers share a transaction; when a method
-    returns, what it did is on disk. `told` is called when there is something in the outbox.
+    `settings` and `junk` may be replaced while it works. Writes of many callers share a transaction; when a
+    method returns, what it did is on disk. `told` is called when there is something in the outbox.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Registry:
         self.project = project
         self._engine = engine
         self._clock = clock
-        self._junk = JUNK | {word.lower() for word in junk}
+        self.junk = junk
         self._told = told
         self._rows = Devices(engine, project)
         self._applying: Together[Noted, tuple[str, ...]] = Together(self._apply, APPLIED_AT_ONCE)
@@ -96,7 +96,8 @@ class Registry:
     def _terms(self) -> Terms:
         wanted = self.settings.traits
         traits = None if wanted == "all" else frozenset(wanted)
-        return Terms(self.settings.devices_per_person, traits, self._junk)
+        junk = JUNK | {word.lower() for word in self.junk}
+        return Terms(self.settings.devices_per_person, traits, junk)
 
     def _write(self, connection: Connection, world: World) -> None:
         self._rows.drop(connection, world.gone)
@@ -180,6 +181,10 @@ class Registry:
         """Count the devices; it reads them all (P010, P047)."""
         before = self._clock.now() - self.settings.refresh_after.total_seconds()
         return await asyncio.to_thread(self._rows.tally, before)
+
+    async def adopt(self) -> int:
+        """Take over the devices that came while no FCM account was configured. Returns how many."""
+        return 0 if self.project == NO_PROJECT else await asyncio.to_thread(self._rows.adopt, NO_PROJECT)
 
     # -- removing --------------------------------------------------------------------------------------
 

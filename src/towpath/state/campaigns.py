@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import (
     ColumnElement,
@@ -28,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from .engine import reading
 from .tables import devices, push_campaigns, push_sends, push_singles
 
 CampaignState: TypeAlias = Literal["scheduled", "sending", "paused", "stopped", "cancelled", "done"]
@@ -46,8 +48,8 @@ class SendState(IntEnum):
 MOVES: Mapping[str, frozenset[str]] = {
     "scheduled": frozenset({"sending", "paused", "stopped", "cancelled"}),
     "sending": frozenset({"paused", "stopped", "cancelled", "done"}),
-    "paused": frozenset({"scheduled", "sending", "cancelled"}),
-    "stopped": frozenset({"scheduled", "sending", "cancelled"}),
+    "paused": frozenset({"scheduled", "cancelled"}),
+    "stopped": frozenset({"scheduled", "cancelled"}),
     "cancelled": frozenset(),
     "done": frozenset(),
 }
@@ -191,7 +193,7 @@ class Campaigns:
 
     def find(self, campaign: int) -> CampaignRow | None:
         """One campaign."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             query = select(push_campaigns).where(push_campaigns.c.id == campaign)
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else CampaignRow(**row)
@@ -201,7 +203,7 @@ class Campaigns:
         query = select(push_campaigns).order_by(push_campaigns.c.id.desc()).limit(limit)
         if states:
             query = query.where(push_campaigns.c.state.in_(states))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [CampaignRow(**row) for row in connection.execute(query).mappings()]
 
     def move(self, campaign: int, to: CampaignState, now: float, reason: str = "") -> bool:
@@ -272,7 +274,7 @@ class Campaigns:
             .order_by(sends.due_at)
             .limit(limit)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [DueSend(*row) for row in connection.execute(query)]
 
     def begin(self, campaign: int, devices: Sequence[str], others: Sequence[Settled], now: float) -> None:
@@ -298,7 +300,7 @@ class Campaigns:
     def next_due(self, campaign: int) -> float | None:
         """When the next pending send is due; None when none is pending."""
         waiting = and_(push_sends.c.campaign == campaign, push_sends.c.state == SendState.PENDING)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             found: float | None = connection.execute(
                 select(func.min(push_sends.c.due_at)).where(waiting)
             ).scalar()
@@ -312,14 +314,14 @@ class Campaigns:
             .where(sends.campaign == campaign)
             .group_by(sends.state, sends.code, sends.platform)
         )
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [Count(SendState(row[0]), *row[1:]) for row in connection.execute(query)]
 
     def failed_with(self, campaign: int, code: str) -> list[str]:
         """The devices whose sends failed with a code."""
         sends = push_sends.c
         failed = and_(sends.campaign == campaign, sends.state == SendState.FAILED, sends.code == code)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return list(connection.scalars(select(sends.device).where(failed)))
 
     def sends(self, campaign: int, states: Collection[SendState] = (), limit: int = 100) -> list[Any]:
@@ -327,7 +329,7 @@ class Campaigns:
         query = select(push_sends).where(push_sends.c.campaign == campaign).limit(limit)
         if states:
             query = query.where(push_sends.c.state.in_(states))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             found = connection.execute(query.order_by(push_sends.c.device))
             return [dict(row) for row in found.mappings()]
 
@@ -378,6 +380,7 @@ class Campaigns:
     def forget_people(self, ids: Collection[str]) -> None:
         """Forget every send to these persons, or to devices that have these ids or are theirs: an erasure."""
         with self._engine.begin() as connection:
+            _forget_in_settings(connection, frozenset(ids))
             for start in range(0, len(ids), CHUNK):
                 some = list(ids)[start : start + CHUNK]
                 theirs = select(devices.c.id).where(devices.c.person.in_(some))
@@ -397,6 +400,25 @@ class Campaigns:
             connection.execute(delete(push_campaigns).where(push_campaigns.c.id.in_(old)))
             aged = delete(push_singles).where(push_singles.c.changed_at < before)
             return gone + connection.execute(aged).rowcount
+
+
+def _forget_in_settings(connection: Connection, ids: frozenset[str]) -> None:
+    """Take ids out of the audiences and the places of campaigns.
+
+    An id becomes "", which is nobody's: an audience without persons would be everybody. A device's id stands
+    as `cursor` only to say how far enlisting came, so an ended campaign does without.
+    """
+    columns = (push_campaigns.c.id, push_campaigns.c.settings)
+    for campaign, settings in connection.execute(select(*columns)).all():
+        told = msgspec.json.decode(settings)
+        persons = (told.get("audience") or {}).get("persons") or ()
+        if ids.isdisjoint(persons):
+            continue
+        told["audience"]["persons"] = list(dict.fromkeys("" if one in ids else one for one in persons))
+        mine = update(push_campaigns).where(push_campaigns.c.id == campaign)
+        connection.execute(mine.values(settings=msgspec.json.encode(told).decode()))
+    ended = and_(push_campaigns.c.cursor.in_(ids), push_campaigns.c.state.in_(OVER))
+    connection.execute(update(push_campaigns).where(ended).values(cursor=""))
 
 
 def totals(counts: Sequence[Count]) -> Counter[str]:

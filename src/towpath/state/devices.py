@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -31,6 +31,7 @@ from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from towpath.device import Address, Device, Platform, Status, Traits
 
+from .engine import reading
 from .tables import devices, push_outbox, push_people
 
 CHUNK = 500
@@ -207,6 +208,7 @@ class Devices:
                 continue
             if before.address is not None and before.place != after.place:
                 released.append(before.id)
+                before = replace(before, kind=None, address=None)  # so both are written again
             if not (names := _changed(before, after)):
                 continue
             row = (*[getattr(after, name) for name in names], self.project, after.id)
@@ -222,6 +224,12 @@ class Devices:
         for some in _chunks(ids):
             them = and_(self._mine, devices.c.id.in_(some))
             connection.execute(update(devices).where(them).values(address=None))
+
+    def adopt(self, project: str) -> int:
+        """Take over another project's devices, but for those known here. Returns how many."""
+        with self._engine.begin() as connection:
+            sql = "UPDATE OR IGNORE devices SET project = ? WHERE project = ?"
+            return connection.exec_driver_sql(sql, (self.project, project)).rowcount
 
     def drop(self, connection: Connection, ids: Collection[str]) -> int:
         """Delete devices. Returns how many."""
@@ -261,7 +269,7 @@ class Devices:
 
     def reachable(self, persons: Collection[str]) -> list[DeviceRow]:
         """The devices of these persons that can be reached."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = self._rows(connection, "person", persons)
             return [row for row in rows if row.status == "active" and row.address is not None]
 
@@ -271,7 +279,7 @@ class Devices:
         if audience:
             there = and_(devices.c.status != "removed", devices.c.address.is_not(None))
             query = query.where(there, devices.c.person.is_not(None))
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [DeviceRow(*row) for row in connection.execute(query).all()]
 
     def tally(self, late_before: float) -> Tally:
@@ -279,7 +287,7 @@ class Devices:
         own = case((and_(devices.c.provisional, devices.c.status == "active"), 1), else_=0)
         query = select(devices.c.status, devices.c.platform, func.count(), func.sum(own)).where(self._mine)
         statuses, platforms, provisional = dict[str, int](), dict[str, int](), 0
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             for status, platform, count, owned in connection.execute(
                 query.group_by(devices.c.status, devices.c.platform)
             ):
@@ -332,7 +340,7 @@ class OutboxRows:
         """The oldest messages, in order."""
         row = push_outbox.c
         query = select(row.message_id, row.body, row.id).order_by(row.id).limit(limit)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return [Told(*found) for found in connection.execute(query)]
 
     def delete(self, ids: Sequence[int]) -> None:
@@ -340,9 +348,14 @@ class OutboxRows:
         with self._engine.begin() as connection:
             connection.execute(delete(push_outbox).where(push_outbox.c.id.in_(ids)))
 
+    def forget(self, ids: Collection[str]) -> int:
+        """Delete the messages that name one of these ids. Returns how many."""
+        with self._engine.begin() as connection:
+            return _forget_told(connection, ids)
+
     def count(self) -> int:
         """How many wait."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return connection.scalar(select(func.count()).select_from(push_outbox)) or 0
 
 
@@ -357,9 +370,15 @@ def forget(engine: Engine, ids: Collection[str]) -> int:
             named = or_(devices.c.person.in_(some), devices.c.id.in_(some))
             gone += connection.execute(delete(devices).where(named)).rowcount
             gone += connection.execute(delete(push_people).where(push_people.c.person.in_(some))).rowcount
-        for one in ids:
-            told = func.instr(push_outbox.c.body, literal(msgspec.json.encode(one))) > 0
-            gone += connection.execute(delete(push_outbox).where(told)).rowcount
+        gone += _forget_told(connection, ids)
+    return gone
+
+
+def _forget_told(connection: Connection, ids: Collection[str]) -> int:
+    gone = 0
+    for one in ids:
+        told = func.instr(push_outbox.c.body, literal(msgspec.json.encode(one))) > 0
+        gone += connection.execute(delete(push_outbox).where(told)).rowcount
     return gone
 
 
