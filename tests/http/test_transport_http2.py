@@ -232,7 +232,7 @@ class TestSentAgain:
     ) -> None:
         tried: list[float] = []
 
-        async def failing(client: Any, request: Request, timeout_s: float) -> Reply:
+        async def failing(client: Any, request: Request, timeout_s: float, **_: Any) -> Reply:
             tried.append(timeout_s)
             raise error
 

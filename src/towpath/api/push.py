@@ -195,6 +195,7 @@ def _noted(line: Imported, now: float) -> Noted:
         address=Address("token", line.fcm_token) if line.fcm_token else Address("fid", line.fid),
         platform=platform,  # type: ignore[arg-type]  # checked above
         at=min(max(at, 0.0), now),
+        history=line.user_id.strip() in ("", device),
         traits=Traits(line.app, line.app_version, line.locale, line.timezone),
     )
     return Noted(f"import-{device}-{at}", (event,))

@@ -209,6 +209,7 @@ class App:
         """Stop delivering, within 10 seconds: calls under way end and are settled, jobs keep their place."""
         self.bus.close()
         await self.sources.stop()
+        await self.push.halt()
         await asyncio.gather(self.jobs.stop(), *(running.stop() for running in self.connections.values()))
 
     async def stop(self) -> None:

@@ -112,6 +112,11 @@ class Push:
         if self.on:
             await self.desk.revive()
 
+    async def halt(self) -> None:
+        """Send nothing more: what waits for its place stays waiting, on disk."""
+        for sender in self._senders.values():
+            await sender.stop()
+
     async def stop(self) -> None:
         """End the senders; after the connections, and the jobs."""
         if self._carrying is not None:

@@ -6,7 +6,9 @@ from collections import Counter
 
 from .verdict import Verdict
 
-SAME_IN_A_ROW = 5
+SAME_TO_STOP = 5
+WRONG_SHARE = 0.01
+"""Fewer than that are single people's, whose merge tags make a message that FCM refuses."""
 ENOUGH_TO_JUDGE = 50
 
 
@@ -37,9 +39,10 @@ class Breaker:
 
     def _wrong_message(self, verdict: Verdict) -> str:
         self._wrong[verdict.detail] += 1
-        if self._wrong[verdict.detail] < SAME_IN_A_ROW:
+        times = self._wrong[verdict.detail]
+        if times < SAME_TO_STOP or times < WRONG_SHARE * self._heard.total():
             return ""
-        return f"FCM refused the message {SAME_IN_A_ROW} times for the same reason: {verdict.detail}"
+        return f"FCM refused the message {times} times for the same reason: {verdict.detail}"
 
     def _too_many_mismatches(self) -> str:
         judged = self._heard["accepted"] + self._heard["mismatch"]

@@ -81,6 +81,8 @@ class Registry:
         with self._rows.begin() as connection:
             rows = {row.id: row for row in self._rows.by_id(connection, concern.devices)}
             gaining = concern.gaining(rows)
+            namesakes = gaining - rows.keys()
+            rows |= {row.id: row for row in self._rows.by_id(connection, namesakes)}
             elsewhere = concern.places - {row.place for row in rows.values()}
             rows |= {row.id: row for row in self._rows.by_address(connection, elsewhere)}
             rows |= {row.id: row for row in self._rows.by_person(connection, concern.owned)}

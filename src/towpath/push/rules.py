@@ -273,10 +273,15 @@ def _register(turn: _Turn, event: Registered) -> None:
     if row is not None and row.cause == turn.cause:
         return None  # the same message again: it must not bring back what was removed since
     person = _within_limit(turn, named, row)
+    if provisional and _is_somebody_else(world, row, event.device):
+        turn.reports.append(f"{event.device!r} is the userId of a person known here: this device is nobody's")
+        person = None
     holder = _holder_to_leave(turn, event, order)
     keeps = holder is not None and holder.order > order
     after = _registered(turn, row, event, person, provisional=provisional, addressed=not keeps)
     pairs: list[tuple[DeviceRow | None, DeviceRow]] = [(row, after)]
+    if not provisional and (namesake := world.devices.get(named)) is not None and namesake.provisional:
+        world.put(replace(namesake, person=None, provisional=False))
     if holder is not None and not keeps:
         pairs.insert(0, (holder, replace(holder, kind=None, address=None)))
     old = "" if row is None or provisional or person is None else _merged(turn, row, person)
@@ -292,6 +297,15 @@ def _owner(turn: _Turn, event: Registered) -> tuple[str, bool]:
         turn.reports.append(f"userId {event.person!r} is nobody's id: as if nobody had signed in")
         return event.device, True
     return event.person, False
+
+
+def _is_somebody_else(world: World, row: DeviceRow | None, device: str) -> bool:
+    """Whether a device is called like a person who has signed in on another.
+
+    Nothing proves the id of a device: whoever calls one like a person would get that person's pushes (D13).
+    """
+    itself = row is not None and row.person == device and row.status == "active"
+    return world.count(device) - itself > 0
 
 
 def _within_limit(turn: _Turn, person: str, row: DeviceRow | None) -> str | None:
@@ -359,12 +373,13 @@ def _merged(turn: _Turn, row: DeviceRow, person: str) -> str:
     device is nobody's to merge (D13, D17).
     """
     world = turn.world
-    if row.claimed or not row.provisional:
+    if row.claimed or (row.person is not None and not row.provisional):
         return ""
     known = world.people.get(row.id)
-    others = world.count(row.id) - (row.status == "active")
-    if others > 0 or (known is not None and known.named):
+    if _is_somebody_else(world, row, row.id) or (known is not None and known.named):
         turn.reports.append(f"{row.id!r} is the id of a person known here: they were not merged")
+        return ""
+    if not row.provisional:
         return ""
     _join_people(world, row.id, person)
     return row.id if row.history else ""

@@ -26,7 +26,7 @@ from ..http import (
 )
 from ..outcome import Outcome, Retry
 from ..redaction import header_secrets, redact
-from ..transport_http2 import Http2Transport
+from ..transport_http2 import TIMEOUT_S, Http2Transport
 from ..vendors.fcm import FCM_URL, SCOPES, send_headers, send_path
 from ..vendors.google import UNAUTHENTICATED, Credential, Tokens, read_service_account
 from .pace import HEADROOM, RAMP_S, RATE_PER_S, Pace, retry_s
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 GIVE_UP_S = 3600.0
 """How long after its moment a message is still worth trying. Source: FCM's "at scale" page, as below."""
-TIMEOUT_S = 15.0
-"""For one attempt; FCM asks for at least 10."""
 SLOW_S = 0.5
 SLOW_SHARE = 0.05
 FAILED_SHARE = 0.01
@@ -130,6 +128,11 @@ class Sender:
             verdict = _not_signed_in(error)
             self.health.note(verdict.kind)
         return verdict if verdict.kind == "accepted" else self._advised(verdict, attempt)
+
+    async def stop(self) -> None:
+        """Send nothing more: who waits, or asks, gets `Stopping`; what is under way ends."""
+        self._http.stopping = True
+        await self.pace.close()
 
     async def close(self) -> None:
         """Send away who waits (`Stopping`) and close the connections; what is under way becomes `unknown`."""
