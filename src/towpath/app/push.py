@@ -105,6 +105,9 @@ class Push:
         self._parts = Parts(registry, self._state.campaigns, sender, settings, notices, self._held_back)
         await self._jobs.register(CampaignJob(lambda: self.parts))
         await self._jobs.register(Sweep(lambda: self.registry), Schedule(cron=SWEEP_CRON))
+        if self._carrying is not None and sender is not None:
+            # Campaigns whose runs gave up while there was nothing to send them with.
+            await self.desk.revive()
 
     async def begin(self) -> None:
         """Carry what the registry tells into the log, and go on with campaigns."""
