@@ -161,11 +161,11 @@ class CampaignDesk:
         await self._launch_again(campaign)
         return await self.show(campaign)
 
-    async def _launch_again(self, campaign: int) -> None:
+    async def _launch_again(self, campaign: int, cause: str = "hand") -> None:
         """Give a campaign a run; one that is just halting goes on, or makes room, as soon as it sees."""
         for _ in range(LAUNCHES):
             try:
-                await self._jobs.launch(JOB, {"campaign": campaign})
+                await self._jobs.launch(JOB, {"campaign": campaign}, cause)
             except TowpathError as error:
                 if error.code != AT_WORK:
                     raise
@@ -179,7 +179,7 @@ class CampaignDesk:
         """Give every campaign under way a run, where a crash came between the two."""
         for row in await asyncio.to_thread(self._parts().campaigns.newest, 1000, UNDER_WAY):
             if not await self._is_worked_on(row.id):
-                await self._jobs.launch(JOB, {"campaign": row.id}, "restart")
+                await self._launch_again(row.id, "restart")
 
     async def _is_worked_on(self, campaign: int) -> bool:
         """Whether a run of a campaign lives, at work or waiting."""
