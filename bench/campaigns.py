@@ -113,9 +113,8 @@ async def _timed(bench: Bench, code: str, devices: int, *, profile: bool) -> Non
     if profiler is not None:
         profiler.disable()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    print(
-        f"{code:<8} {devices:>8,} devices {devices / wall:>8,.0f}/s {cpu / devices * 1e4:>8.2f} CPU-s per 10,000"
-    )
+    each = cpu / devices * 1e4
+    print(f"{code:<8} {devices:>8,} devices {devices / wall:>8,.0f}/s {each:>8.2f} CPU-s per 10,000")
     if profiler is not None:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
 
