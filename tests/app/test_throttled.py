@@ -35,8 +35,7 @@ async def test_what_comes_during_an_erase_is_delivered(tmp_path: Path) -> None:
     async with world(tmp_path) as (running, _, file):
         await send(running.address, track("u1", "Before"))
         await delivered(file)
-        people = running.app.people
-        begun = running.app.clock.now()
+        people, begun = running.app.people, running.app.store.last()
         people._erasing["u1"] = begun
         await send(running.address, track("u1", "Meanwhile"))
         balance = await delivered(file)

@@ -473,6 +473,13 @@ async def test_a_rehearsal_without_devices_still_shows_what_would_be_sent(rig: R
     assert found.devices == {}
 
 
+@pytest.mark.spec("P051")
+async def test_a_rehearsal_says_when_the_audience_takes_nobody(rig: Rig) -> None:
+    await three_people(rig)
+    found = await rig.desk.rehearse(Launch("hello", changes={"audience": {"filter": "traits.nothing > 3"}}))
+    assert found.problems == ["the audience takes none of the 4 devices looked at"]
+
+
 @pytest.mark.spec("P050")
 async def test_named_persons_are_read_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("towpath.push.reach.PAGE", 2)

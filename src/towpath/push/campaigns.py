@@ -279,6 +279,8 @@ class CampaignDesk:
                     said.append(f"{platform}: {error}")
         if not found.samples:
             previews = _for_nobody(notice)
+            if found.left_out and not found.skipped:
+                said.append(f"the audience takes none of the {found.left_out} devices looked at")
         skipped = dict(found.skipped)
         return Rehearsal(dict(found.devices), len(found.persons), skipped, said, previews, verdicts)
 
@@ -299,12 +301,14 @@ class _Found:
     def __init__(self) -> None:
         self.devices: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
+        self.left_out = 0
         self.persons: set[int] = set()
         self.samples: dict[str, list[tuple[Device, Person]]] = {}
 
     def add(self, device: Device, person: Person, audience: Audience) -> None:
         """Count a device."""
         if not audience.takes(device, person):
+            self.left_out += 1
             return
         if why := unreachable(device, person):
             self.skipped[why] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import time
@@ -30,12 +31,15 @@ def watching() -> Iterator[list[str]]:
         if event == "c_call" and (named := impure(function)):
             noticed.append(named)
 
-    before = sys.getprofile()
+    before, collecting = sys.getprofile(), gc.isenabled()
+    gc.disable()  # whoever hears of collections may time them: Hypothesis does
     sys.setprofile(notice)
     try:
         yield noticed
     finally:
         sys.setprofile(before)
+        if collecting:
+            gc.enable()
 
 
 def impure(function: Any) -> str:
