@@ -56,7 +56,7 @@ format: $(STAMP) ## Rewrite the code in the project's format
 proof: $(STAMP) ## What takes hours: 20,000 histories, every fault at full size, every mutant (by hand, not in CI)
 	SEEDS=20000 $(BIN)/python -m pytest tests/simulation $(PYTEST_ARGS)
 	mkdir -p build && rm -f build/trust.jsonl
-	FAULTS=full TRUST_REPORT=build/trust.jsonl $(BIN)/python -m pytest tests/faults; status=$$?; \
+	FAULTS=full TRUST_REPORT=build/trust.jsonl $(BIN)/python -m pytest tests/faults tests/push/test_kill.py; status=$$?; \
 		$(BIN)/python -m tools.trust build/trust.jsonl; exit $$status
 	$(BIN)/python -m tools.mutants
 	$(BIN)/python -m tools.uncovered

@@ -120,8 +120,7 @@ class Mailing:
         self._settings = CampaignSettings.model_validate_json(row.settings)
         self._audience = Audience(self._settings.audience)
         self._bodies = Bodies(Notice(self._settings, row.code), f"towpath-{row.id}")
-        quiet = self._settings.quiet_hours or parts.settings.quiet_hours
-        self._quiet = None if quiet is None else quiet.quiet
+        self._quiet = parts.settings.quiet(self._settings)
         self._breaker = Breaker(parts.settings.mismatches)
         self._letters: asyncio.Queue[_Letter | None] = asyncio.Queue()
         self._placeless: dict[str, asyncio.Task[Any] | None] = {}

@@ -74,9 +74,8 @@ class Pushes:
         """The quiet hours of the campaign, or the section's. An event's own notice has none."""
         if trigger.notice is not None:
             return None
-        campaign = self._parts().settings.campaigns.get(trigger.code)
-        hours = (campaign.quiet_hours if campaign else None) or self._parts().settings.quiet_hours
-        return None if hours is None else hours.quiet
+        settings = self._parts().settings
+        return settings.quiet(settings.campaigns.get(trigger.code))
 
     def _awake(
         self, devices: Sequence[Device], quiet: Quiet | None, now: float

@@ -172,3 +172,8 @@ class PushSettings(Settings):
             if notice.static and (wrong := problems(notice.fill(Message()))):
                 raise ValueError(f"{code}: FCM would refuse it: {'; '.join(map(str, wrong[:3]))}")
         return campaigns
+
+    def quiet(self, campaign: CampaignSettings | None) -> Quiet | None:
+        """The quiet hours of a campaign: its own, else the section's."""
+        hours = (campaign.quiet_hours if campaign is not None else None) or self.quiet_hours
+        return None if hours is None else hours.quiet
