@@ -18,6 +18,7 @@ BLOCKED_STEP_S = 1.0
 LOWEST = 0.05  # never slower than this part of the allowance
 RECOVERY_PER_S = 0.05 / 10  # back to the allowance: 5 % of it every 10 s
 BACK_OFF_S = 2.0  # after a 429 that names no moment
+PATIENCE_S = 5.0  # what can wait takes its turn like everybody after this
 SHORTEST_BLOCK_S = 1.0  # one 429 often comes with its siblings in flight: they count as one
 
 
@@ -43,6 +44,7 @@ class Budget:
         self._filled_at = clock.monotonic()
         self._tokens = self._capacity
         self._turn = asyncio.Lock()
+        self._queued = 0
 
     @property
     def rate_in_force(self) -> float:
@@ -63,11 +65,24 @@ class Budget:
 
     async def acquire(self, cost: float = 1.0) -> None:
         """Wait for a turn, then for `cost` tokens. Cancelling takes nothing and gives the turn away."""
-        async with self._turn:  # first in, first out; only the head of the queue ever sleeps
-            while (wait_s := self._wait_s(cost)) > 0:
-                # In steps while the vendor blocks us: `lift` must not wait for a whole day to be noticed.
-                await self.clock.sleep(min(wait_s, BLOCKED_STEP_S) if self.blocked_s else wait_s)
-            self._tokens -= cost
+        self._queued += 1
+        try:
+            async with self._turn:  # first in, first out; only the head of the queue ever sleeps
+                while (wait_s := self._wait_s(cost)) > 0:
+                    # In steps while the vendor blocks us: `lift` must not wait for a whole day to be noticed.
+                    await self.clock.sleep(min(wait_s, BLOCKED_STEP_S) if self.blocked_s else wait_s)
+                self._tokens -= cost
+        finally:
+            self._queued -= 1
+
+    def take(self) -> float:
+        """Take a token if there is one and nobody queues for it: 0, or the seconds after which to ask."""
+        wait_s = self._wait_s(1.0)
+        if self._queued:
+            return max(wait_s, 1 / self._per_second)
+        if wait_s <= 0:
+            self._tokens -= 1.0
+        return max(wait_s, 0.0)
 
     def lift(self) -> None:
         """Forget how long the vendor asked us to wait: somebody says it works again."""
@@ -128,3 +143,39 @@ class Budget:
 
     def _block(self, seconds: float) -> None:
         self._blocked_until = max(self._blocked_until, self.clock.monotonic() + min(seconds, LONGEST_WISH_S))
+
+
+class Patient:
+    """A budget's allowance for work that can wait: everybody else goes first, for a while (R045).
+
+    Whoever waits here takes a token only while nobody queues at the budget itself; after `PATIENCE_S` it
+    queues there too, so that it never stands still.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._turn = asyncio.Lock()
+
+    async def acquire(self) -> None:
+        """Wait for a place in the allowance that nobody else wants."""
+        clock = self._budget.clock
+        async with self._turn:
+            patient_until = clock.monotonic() + PATIENCE_S
+            while (wait_s := self._budget.take()) > 0:
+                if clock.monotonic() >= patient_until and not self._budget.blocked_s:
+                    await self._budget.acquire()
+                    return
+                await clock.sleep(min(wait_s, BLOCKED_STEP_S))
+
+    def learn(self, status: int, headers: Mapping[str, str]) -> None:
+        """Adapt to what the vendor said."""
+        self._budget.learn(status, headers)
+
+    def lift(self) -> None:
+        """Forget how long the vendor asked us to wait."""
+        self._budget.lift()
+
+    @property
+    def blocked_s(self) -> float:
+        """Seconds until the vendor takes requests again; 0 when it does."""
+        return self._budget.blocked_s

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from towpath.budget import Budget
+from towpath.budget import Budget, Patient
 from towpath.testing import FakeClock
 
 pytestmark = pytest.mark.spec("D12")
@@ -273,3 +273,53 @@ async def test_a_changed_limit_is_followed_within_a_minute() -> None:
     await asyncio.gather(task, return_exceptions=True)
     assert len(seen) >= 0.9 * allowed * 9
     assert refusals < 30
+
+
+# -- what can wait -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("R045")
+async def test_what_can_wait_lets_everybody_else_go_first() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, 600.0)
+    patient, order = Patient(budget), list[str]()
+
+    async def ask(name: str, throttle: Budget | Patient, times: int) -> None:
+        for _ in range(times):
+            await throttle.acquire()
+            order.append(name)
+
+    waiting = [asyncio.ensure_future(ask("later", patient, 10)) for _ in range(3)]
+    await clock.advance(0.05)
+    begun = len(order)
+    urgent = asyncio.ensure_future(ask("now", budget, 10))
+    await clock.advance(2.0)
+    assert urgent.done()
+    assert order[begun : begun + 11].count("now") == 10
+    await clock.advance(4.0)
+    assert all(task.done() for task in waiting)
+
+
+@pytest.mark.spec("R045")
+async def test_what_can_wait_is_never_starved_and_uses_what_nobody_wants() -> None:
+    clock = FakeClock()
+    budget = Budget(clock, 600.0)
+    alone = asyncio.ensure_future(take_patiently(Patient(budget), clock))
+    await clock.advance(60.0)
+    alone.cancel()
+    assert 0.9 * 600 <= len(PATIENT) <= 600
+    PATIENT.clear()
+    starved = asyncio.ensure_future(take_patiently(Patient(budget), clock))
+    urgent = await take(budget, clock, 60.0, callers=8)
+    starved.cancel()
+    assert len(PATIENT) >= 8
+    assert most(sorted([*urgent]), 1.0) <= 10
+
+
+PATIENT: list[float] = []
+
+
+async def take_patiently(patient: Patient, clock: FakeClock) -> None:
+    while True:
+        await patient.acquire()
+        PATIENT.append(clock.now())

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from ..app import App
 from ..errors import TowpathError
-from ..jobs import Progress
+from ..jobs import Measure, Progress
 from ..jobs.runner import Overview, Unknown
 from ..state.jobs import MOVES, JobRow, Line, ScheduleRow
 from ..views import moment
@@ -154,15 +154,23 @@ def run_view(row: JobRow, now: float) -> dict[str, Any]:
 
 
 def _progress(progress: Progress) -> Mapping[str, Any]:
-    share = progress.done / progress.total if progress.total else None
+    parts = [{"part": name, "ended": part.ended, **_measure(part)} for name, part in progress.parts.items()]
     return {
-        "done": progress.done,
-        "total": progress.total,
-        "unit": progress.unit,
-        "percent": None if share is None else round(100 * share, 1),
-        "rate_per_s": round(progress.rate_per_s, 3),
-        "eta_s": None if progress.eta_s is None else round(progress.eta_s, 1),
+        **_measure(progress),
         "counts": msgspec.to_builtins(progress.counts),
+        **({"parts": parts} if parts else {}),
+    }
+
+
+def _measure(measure: Measure) -> Mapping[str, Any]:
+    share = measure.done / measure.total if measure.total else None
+    return {
+        "done": measure.done,
+        "total": measure.total,
+        "unit": measure.unit,
+        "percent": None if share is None else round(100 * share, 1),
+        "rate_per_s": round(measure.rate_per_s, 3),
+        "eta_s": None if measure.eta_s is None else round(measure.eta_s, 1),
     }
 
 

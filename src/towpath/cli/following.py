@@ -14,11 +14,12 @@ OUTCOMES = {"succeeded": OK, "failed": FAILURE, "cancelled": FAILURE}
 
 
 def measured(run: dict[str, Any]) -> str:
-    """How far a run is: done of total, rate, time left."""
+    """How far a run, or a part of one, is: done of total, rate, time left."""
     total = "" if run["total"] is None else f" of {run['total']:,.12g}"
     parts = [f"{run['done']:,.12g}{total} {run['unit']}".rstrip()] if run["done"] or total else []
     parts += [f"{run['rate_per_s']:,.4g}/s"] if run["rate_per_s"] else []
-    left_s = run["eta_s"] if run["state"] not in FINAL else None
+    over = run["ended"] if "part" in run else run["state"] in FINAL
+    left_s = None if over else run["eta_s"]
     parts += [f"{timedelta(seconds=round(left_s))} left"] if left_s is not None else []
     return ", ".join(parts)
 
@@ -43,6 +44,7 @@ class Following:
         self._as_json = as_json
         self._bar: Any = None
         self._task: Any = None
+        self._parts: dict[str, Any] = {}
 
     def __enter__(self) -> Following:
         if sys.stdout.isatty() and not self._as_json:
@@ -68,6 +70,19 @@ class Following:
                 self._task, description=described, completed=run["done"], total=run["total"],
                 measured=measured(run),
             )  # fmt: skip
+            for part in run.get("parts", ()):
+                self._show_part(part)
+
+    def _show_part(self, part: dict[str, Any]) -> None:
+        name = part["part"]
+        if name not in self._parts:
+            self._parts[name] = self._bar.add_task(f"  {name}", total=None, measured="")
+        total = part["done"] if part["ended"] else part["total"]
+        # A bar without any total would go on moving after its part has ended.
+        self._bar.update(
+            self._parts[name], completed=part["done"] or int(part["ended"]),
+            total=total or int(part["ended"]) or None, measured=measured(part),
+        )  # fmt: skip
 
     def _say(self, line: dict[str, Any]) -> None:
         text = f"{line['at']}  {line['level']:<7}  {line['text']}"

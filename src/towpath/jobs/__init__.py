@@ -6,7 +6,7 @@ An author needs these names; what runs them is `towpath.jobs.runner.Jobs`.
 from __future__ import annotations
 
 from .job import GiveUp, Job, NoSettings, Snooze
-from .run import Counts, LeaseLost, Progress, Run
+from .run import Counts, LeaseLost, Measure, Part, Progress, Run
 from .schedule import Schedule
 
 __all__ = [
@@ -14,7 +14,9 @@ __all__ = [
     "GiveUp",
     "Job",
     "LeaseLost",
+    "Measure",
     "NoSettings",
+    "Part",
     "Progress",
     "Run",
     "Schedule",

@@ -46,15 +46,13 @@ class Counts(Struct):
     failed: int = 0
 
 
-class Progress(Struct, omit_defaults=True):
-    """How far a run is. `total` is None while nobody knows; `rate_per_s` is that of the last minute."""
+class Measure(Struct, omit_defaults=True):
+    """How far something is. `total` is None while nobody knows; `rate_per_s` is that of the last minute."""
 
     done: float = 0.0
     total: float | None = None
     unit: str = ""
     rate_per_s: float = 0.0
-    counts: Counts = msgspec.field(default_factory=Counts)
-    said: int = 0
 
     @property
     def eta_s(self) -> float | None:
@@ -62,6 +60,20 @@ class Progress(Struct, omit_defaults=True):
         if self.total is None or self.rate_per_s <= 0:
             return None
         return max(self.total - self.done, 0.0) / self.rate_per_s
+
+
+class Part(Measure, omit_defaults=True):
+    """How far a named part of a run is, like one table of many."""
+
+    ended: bool = False
+
+
+class Progress(Measure, omit_defaults=True):
+    """How far a run is, with what it counted and its parts, where it has any."""
+
+    counts: Counts = msgspec.field(default_factory=Counts)
+    said: int = 0
+    parts: dict[str, Part] = msgspec.field(default_factory=dict)
 
 
 class Kept(Struct, omit_defaults=True):
@@ -118,6 +130,7 @@ class Run(Generic[S]):
         self._redact = redact
         self._stopping: Callable[[], bool] = bool
         self._pace = Pace(clock.monotonic(), self.state.done)
+        self._paces: dict[str, Pace] = {}
 
     async def save(self, state: Any, *, done: float | None = None, total: float | None = None) -> None:
         """Keep a checkpoint, any JSON value, with the progress; it is on disk when this returns.
@@ -138,6 +151,17 @@ class Run(Generic[S]):
         self.state.total = self.state.total if total is None else total
         self.state.unit = unit or self.state.unit
         self._pace.note(self.clock.monotonic(), done)
+        self.changed = True
+
+    def part(
+        self, name: str, done: float, total: float | None = None, *, unit: str = "", ended: bool = False
+    ) -> None:
+        """Say how far a part of it is; parts are shown in the order in which they were first named."""
+        now = self.clock.monotonic()
+        part = self.state.parts.setdefault(name, Part(unit=unit))
+        pace = self._paces.setdefault(name, Pace(now, part.done))
+        part.done, part.total, part.ended = done, part.total if total is None else total, ended
+        pace.note(now, done)
         self.changed = True
 
     def count(self, *, read: int = 0, written: int = 0, skipped: int = 0, failed: int = 0) -> None:
@@ -170,7 +194,11 @@ class Run(Generic[S]):
 
     def measured(self) -> Progress:
         """The progress with its rate as of now."""
-        self.state.rate_per_s = self._pace.rate_per_s(self.clock.monotonic(), self.state.done)
+        now = self.clock.monotonic()
+        self.state.rate_per_s = self._pace.rate_per_s(now, self.state.done)
+        for name, pace in self._paces.items():
+            part = self.state.parts[name]
+            part.rate_per_s = pace.rate_per_s(now, part.done)
         return self.state
 
     def unsaid(self) -> list[Said]:
