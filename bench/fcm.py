@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import resource
 import subprocess
@@ -251,7 +252,7 @@ async def paced(seconds: int) -> dict[str, float]:
         while clock() < ends:
             verdict = await sender.send(template.body(Address("fid", f"d{next(numbers):020d}")))
             assert verdict.kind == "accepted", verdict
-            slot = int(clock() - began - WARM_UP_S)
+            slot = math.floor(clock() - began - WARM_UP_S)
             if slot >= 0:
                 seconds_of[slot] += 1
 

@@ -8,13 +8,13 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from .http import Reply, Request, TransportError, Untrusted
+from .http import Reply, Request, TransportError, Unsendable, Untrusted
 from .http1 import Connection, Unanswered, encode
 from .url import Origin, read_url
 
@@ -35,6 +35,140 @@ _MARKS = frozenset({"idempotency-key", "x-idempotency-key", "webhook-id"})
 _KEPT_S = re.compile(r"(?i)(?:^|[,;\s])timeout\s*=\s*\"?([0-9]{1,9})").search
 
 
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+_Opened: TypeAlias = tuple[asyncio.Transport, P]
+
+
+class Dialer:
+    """Opens connections, TLS ≥ 1.2 where the origin has it, and offers `alpn` over TLS.
+
+    `pin` fixes the address of a host; `root_certificate` (PEM) is trusted besides the system's.
+    """
+
+    def __init__(self, alpn: str, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
+        self._alpn = alpn
+        self._pin = pin
+        self._root_certificate = root_certificate
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._looking_up: dict[Origin, asyncio.Task[Sequence[str]]] = {}
+        self._closed = False
+
+    async def connect(
+        self,
+        origin: Origin,
+        protocol: Callable[[], P],
+        opened: Callable[[P], None],
+        *,
+        deadline_s: float,
+        timeout_s: float,
+    ) -> P:
+        """Connect until a time of the loop's, `timeout_s` from now. Raises `TransportError`, nothing sent.
+
+        `protocol` makes what reads a connection; `opened` hears of each that stands, also of one that is too
+        late and will be dropped.
+        """
+        attempt = functools.partial(self._connect, origin, self._context(origin), protocol, opened)
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                _, made = await self._race(attempt, await self._addresses(origin))
+        except TimeoutError as error:
+            raise TransportError(f"no connection within {timeout_s:g} s", sent=False) from error
+        except ssl.SSLCertVerificationError as error:
+            raise Untrusted(origin.host, error.verify_message) from error
+        except OSError as error:
+            raise TransportError(f"no connection: {type(error).__name__}: {error}", sent=False) from error
+        return made
+
+    async def close(self) -> None:
+        """End what is being opened, and open no more."""
+        self._closed = True
+        for task in (connecting := [*self._connecting]):
+            task.cancel()
+        await asyncio.gather(*connecting, return_exceptions=True)
+
+    def _context(self, origin: Origin) -> ssl.SSLContext | None:
+        if not origin.tls:
+            return None
+        try:
+            return _tls(self._alpn, self._root_certificate)
+        except (ssl.SSLError, ValueError) as error:
+            raise Unsendable("refused: the root certificates cannot be read; see SSL_CERT_FILE") from error
+
+    async def _addresses(self, origin: Origin) -> Sequence[str]:
+        """The host's addresses; all who ask at the same time share one look-up, which blocks a thread."""
+        task = self._looking_up.get(origin)
+        if task is None:
+            task = self._looking_up[origin] = asyncio.create_task(self._look_up(origin))
+            task.add_done_callback(lambda done: self._looked_up(origin, done))
+        return await asyncio.shield(task)
+
+    def _looked_up(self, origin: Origin, task: asyncio.Task[Sequence[str]]) -> None:
+        del self._looking_up[origin]
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
+
+    async def _look_up(self, origin: Origin) -> Sequence[str]:
+        """The host's addresses, IPv6 and IPv4 taking turns."""
+        if self._pin is not None:
+            if origin.host != self._pin.host:
+                raise OSError(f"{origin.host} is not the pinned host")
+            return [self._pin.address]
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        families: dict[int, list[str]] = {}
+        for family, *_, address in found:
+            families.setdefault(family, []).append(str(address[0]))
+        return [address for turn in zip_longest(*families.values()) for address in turn if address]
+
+    async def _race(
+        self, attempt: Callable[[str], Coroutine[Any, Any, _Opened[P]]], addresses: Sequence[str]
+    ) -> _Opened[P]:
+        """The first connection that stands; each address gets a head start over the next one."""
+        waiting = deque(addresses)
+        running: set[asyncio.Task[_Opened[P]]] = set()
+        failure: BaseException = OSError("the name has no address")
+        try:
+            while waiting or running:
+                if waiting:
+                    running.add(self._begin(attempt(waiting.popleft())))
+                head_start_s = HEAD_START_S if waiting else None
+                await asyncio.wait(running, timeout=head_start_s, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task.done()]:
+                    running.discard(task)
+                    if (error := _failure(task)) is None:
+                        return task.result()
+                    failure = error
+            raise failure
+        finally:
+            for task in running:
+                task.add_done_callback(_drop)
+                task.cancel()
+
+    def _begin(self, attempt: Coroutine[Any, Any, _Opened[P]]) -> asyncio.Task[_Opened[P]]:
+        if self._closed:
+            attempt.close()
+            raise OSError(CLOSED)
+        task = asyncio.create_task(attempt)
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return task
+
+    async def _connect(
+        self,
+        origin: Origin,
+        context: ssl.SSLContext | None,
+        protocol: Callable[[], P],
+        opened: Callable[[P], None],
+        address: str,
+    ) -> _Opened[P]:
+        name = origin.host if context else None
+        transport, made = await asyncio.get_running_loop().create_connection(
+            protocol, address, origin.port, ssl=context, server_hostname=name
+        )
+        opened(made)
+        return transport, made
+
+
 class Http1Transport:
     """Requests over HTTP/1.1 with keep-alive, TLS ≥ 1.2.
 
@@ -46,12 +180,9 @@ class Http1Transport:
     """
 
     def __init__(self, *, pin: Pin | None = None, root_certificate: bytes | None = None) -> None:
-        self._pin = pin
-        self._root_certificate = root_certificate
+        self._dialer = Dialer("http/1.1", pin=pin, root_certificate=root_certificate)
         self._idle: dict[Origin, deque[Connection]] = {}
         self._open: set[Connection] = set()
-        self._connecting: set[asyncio.Task[Connection]] = set()
-        self._looking_up: dict[Origin, asyncio.Task[Sequence[str]]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -75,9 +206,7 @@ class Http1Transport:
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for task in (connecting := [*self._connecting]):
-            task.cancel()
-        await asyncio.gather(*connecting, return_exceptions=True)
+        await self._dialer.close()
         open_ = [*self._open]
         for connection in open_:
             connection.drop()
@@ -143,87 +272,16 @@ class Http1Transport:
         self._idle = {origin: idle for origin, idle in self._idle.items() if idle}
         self._sweeper = loop.call_later(IDLE_S / 2, self._sweep) if self._idle else None
 
-    # -- making connections ----------------------------------------------------------------------------
-
     async def _connected(self, asked: _Asked) -> Connection:
-        origin = asked.origin
         if self._closed:
             raise TransportError("the client is closed", sent=False)
-        try:
-            async with asyncio.timeout_at(asked.deadline_s):
-                return await self._race(origin, await self._addresses(origin))
-        except TimeoutError as error:
-            raise TransportError(f"no connection within {asked.timeout_s:g} s", sent=False) from error
-        except ssl.SSLCertVerificationError as error:
-            raise Untrusted(origin.host, error.verify_message) from error
-        except OSError as error:
-            raise TransportError(f"no connection: {type(error).__name__}: {error}", sent=False) from error
-
-    async def _addresses(self, origin: Origin) -> Sequence[str]:
-        """The host's addresses; all who ask at the same time share one look-up, which blocks a thread."""
-        task = self._looking_up.get(origin)
-        if task is None:
-            task = self._looking_up[origin] = asyncio.create_task(self._look_up(origin))
-            task.add_done_callback(lambda done: self._looked_up(origin, done))
-        return await asyncio.shield(task)
-
-    def _looked_up(self, origin: Origin, task: asyncio.Task[Sequence[str]]) -> None:
-        del self._looking_up[origin]
-        if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
-
-    async def _look_up(self, origin: Origin) -> Sequence[str]:
-        """The host's addresses, IPv6 and IPv4 taking turns."""
-        if self._pin is not None:
-            if origin.host != self._pin.host:
-                raise OSError(f"{origin.host} is not the pinned host")
-            return [self._pin.address]
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        families: dict[int, list[str]] = {}
-        for family, *_, address in found:
-            families.setdefault(family, []).append(str(address[0]))
-        return [address for turn in zip_longest(*families.values()) for address in turn if address]
-
-    async def _race(self, origin: Origin, addresses: Sequence[str]) -> Connection:
-        """The first connection that stands; each address gets a head start over the next one."""
-        waiting = deque(addresses)
-        running: set[asyncio.Task[Connection]] = set()
-        failure: BaseException = OSError("the name has no address")
-        try:
-            while waiting or running:
-                if waiting:
-                    running.add(self._begin(origin, waiting.popleft()))
-                head_start_s = HEAD_START_S if waiting else None
-                await asyncio.wait(running, timeout=head_start_s, return_when=asyncio.FIRST_COMPLETED)
-                for task in [task for task in running if task.done()]:
-                    running.discard(task)
-                    if (error := _failure(task)) is None:
-                        return task.result()
-                    failure = error
-            raise failure
-        finally:
-            for task in running:
-                task.add_done_callback(_drop)
-                task.cancel()
-
-    def _begin(self, origin: Origin, address: str) -> asyncio.Task[Connection]:
-        if self._closed:
-            raise OSError(CLOSED)
-        task = asyncio.create_task(self._connect(origin, address))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-        return task
-
-    async def _connect(self, origin: Origin, address: str) -> Connection:
-        context = _tls(self._root_certificate) if origin.tls else None
-        name = origin.host if origin.tls else None
-        _, connection = await asyncio.get_running_loop().create_connection(
-            Connection, address, origin.port, ssl=context, server_hostname=name
+        return await self._dialer.connect(
+            asked.origin, Connection, self._opened, deadline_s=asked.deadline_s, timeout_s=asked.timeout_s
         )
+
+    def _opened(self, connection: Connection) -> None:
         self._open.add(connection)
         connection.lost.add_done_callback(lambda _: self._open.discard(connection))
-        return connection
 
 
 class _Asked(Struct, frozen=True):
@@ -252,20 +310,20 @@ def idle_s(headers: Mapping[str, str]) -> float:
     return min(float(found[1]) - CLOSING_S, LONGEST_IDLE_S)
 
 
-def _failure(task: asyncio.Task[Connection]) -> BaseException | None:
+def _failure(task: asyncio.Task[Any]) -> BaseException | None:
     return OSError(CLOSED) if task.cancelled() else task.exception()
 
 
-def _drop(loser: asyncio.Task[Connection]) -> None:
+def _drop(loser: asyncio.Task[Any]) -> None:
     if not loser.cancelled() and loser.exception() is None:
-        loser.result().drop()
+        loser.result()[0].abort()
 
 
 @functools.cache
-def _tls(root_certificate: bytes | None) -> ssl.SSLContext:
+def _tls(alpn: str, root_certificate: bytes | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([alpn])
     if root_certificate is not None:
         context.load_verify_locations(cadata=root_certificate.decode())
     return context

@@ -12,7 +12,9 @@ import uvloop
 Loops = Mapping[str, Callable[[], asyncio.AbstractEventLoop]]
 _ONE: Loops = {"asyncio": asyncio.new_event_loop}
 _BOTH: Loops = {**_ONE, "uvloop": uvloop.new_event_loop}
-_OF_TRANSPORTS = frozenset({"test_http1", "test_transport", "test_transport_http2", "test_kept_connections"})
+_OF_TRANSPORTS = frozenset(
+    {"test_http1", "test_transport", "test_transport_http2", "test_http2_node", "test_kept_connections"}
+)
 
 
 def pytest_asyncio_loop_factories(config: Any, item: pytest.Item) -> Loops:

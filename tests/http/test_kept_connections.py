@@ -272,7 +272,7 @@ async def test_no_connection_is_begun_after_closing(
         await answered.wait()
         return ["127.0.0.1"]
 
-    monkeypatch.setattr(transport, "_look_up", look_up)
+    monkeypatch.setattr(transport._dialer, "_look_up", look_up)
     async with serve(OK) as wire:
         task = asyncio.ensure_future(transport.send(asking(wire.url), timeout_s=LONG_S))
         await asked.wait()

@@ -17,10 +17,13 @@ from hyperframe.frame import GoAwayFrame
 
 from towpath.guard import Pin
 from towpath.http import BODY_LIMIT_BYTES, Reply, Request, TransportError, Unsendable, Untrusted
+from towpath.http2.connection import STREAMS
+from towpath.http2.pool import Pool
+from towpath.http2.stream import Stream, Unprocessed
 from towpath.sandbox.http2 import Http2Server, serve_http2
 from towpath.sandbox.http2_certificate import Certificate
 from towpath.sandbox.http2_stream import REFUSED_STREAM, STREAM
-from towpath.transport_http2 import STREAMS, Http2Transport, connections_for
+from towpath.transport_http2 import TRIES, Http2Transport, connections_for
 
 from .wire import OK, certificate, serve
 
@@ -184,25 +187,6 @@ class TestConnections:
             await there.transport.close()
             await asyncio.gather(*held)
 
-    async def test_what_is_no_longer_needed_is_closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        now_s = 0.0
-        monkeypatch.setattr("towpath.transport_http2._now", lambda: now_s)
-        async with world() as there:
-            there.service.held.clear()
-            sends = [asyncio.create_task(there.send()) for _ in range(200)]
-            await there.until_seen(200)
-            there.service.held.set()
-            await asyncio.gather(*sends)
-            assert there.transport.connections == 3
-            now_s = 11.0
-            await there.send()
-            now_s = 22.0
-            await there.send()
-            assert there.transport.connections == 1
-            async with asyncio.timeout(LONG_S):
-                while len(there.service.server.connections) > 1:  # noqa: ASYNC110 - the server counts
-                    await asyncio.sleep(0.002)
-
     async def test_one_that_died_is_replaced(self) -> None:
         async with world(respond, sever) as there:
             await there.send()
@@ -221,25 +205,26 @@ class TestSentAgain:
     @pytest.mark.parametrize(
         ("error", "tries"),
         [
-            (TransportError("connection refused", sent=False), 2),
+            (Unprocessed("refused"), TRIES),
+            (TransportError("connection refused", sent=False), 1),
             (TransportError("reset", sent=True), 1),
             (Untrusted("towpath.test", "UnknownIssuer"), 1),
             (Unsendable("no URL"), 1),
         ],
     )
-    async def test_once_and_only_what_surely_was_not_processed(
+    async def test_only_what_surely_was_not_processed(
         self, error: TransportError, tries: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        tried: list[float] = []
+        tried = list[Stream]()
 
-        async def failing(client: Any, request: Request, timeout_s: float, **_: Any) -> Reply:
-            tried.append(timeout_s)
+        async def failing(pool: Pool, stream: Stream) -> Reply:
+            tried.append(stream)
             raise error
 
-        monkeypatch.setattr("towpath.transport_http2.exchange", failing)
+        monkeypatch.setattr(Pool, "exchange", failing)
         assert await failed("https://towpath.test/") is error
         assert len(tried) == tries
-        assert max(tried) <= LONG_S
+        assert len({stream.deadline_s for stream in tried}) == 1
 
     async def test_a_goaway_that_leaves_it_out(self) -> None:
         async with world(respond, go_away) as there:
@@ -307,7 +292,33 @@ class TestSentAgain:
         context, root = certificate(tmp_path)
         async with serve(OK, context) as wire:
             url = wire.url.replace("127.0.0.1", "towpath.test")
-            assert (await failed(url, pin=Pin("towpath.test", "127.0.0.1"), root_certificate=root)).sent
+            error = await failed(url, pin=Pin("towpath.test", "127.0.0.1"), root_certificate=root)
+        assert not error.sent
+        assert "does not speak HTTP/2" in str(error)
+        assert wire.heads == []
+
+    async def test_a_service_that_says_nothing_is_not_waited_for_longer(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("towpath.transport_http2.CONNECT_S", SHORT_S)
+        async with silent() as url:
+            error = await failed(url)
+        assert (error.sent, str(error)) == (False, "no HTTP/2 connection within 0.3 s")
+
+    async def test_a_pin_is_for_its_host_alone(self) -> None:
+        error = await failed("https://other.test/", pin=Pin("towpath.test", "127.0.0.1"))
+        assert (error.sent, "not the pinned host" in str(error)) == (False, True)
+
+    async def test_after_closing_nothing_is_sent(self) -> None:
+        async with world() as there:
+            await there.send()
+            await there.transport.close()
+            assert not (await there.fail()).sent
+            assert there.service.seen == 1
+        transport = Http2Transport(RATE)
+        await transport.close()
+        with pytest.raises(TransportError):
+            await transport.send(Request("POST", there.url), timeout_s=LONG_S)
 
 
 class TestLimits:
@@ -374,16 +385,15 @@ class TestLimits:
             await there.transport.close()
             assert (await sending).sent
 
-    async def test_a_cancelled_request_keeps_its_place_until_it_really_ends(self) -> None:
+    async def test_a_cancelled_request_leaves_its_place_at_once(self) -> None:
         async with world(*[hang] * 100, rate_per_s=1) as there:
-            held = [asyncio.create_task(there.send(timeout_s=1.0)) for _ in range(100)]
+            held = [asyncio.create_task(there.send()) for _ in range(100)]
             await there.until_seen(100)
             for task in held:
                 task.cancel()
             await asyncio.gather(*held, return_exceptions=True)
-            assert not (await there.fail(0.01)).sent
             assert (await there.send()).status == 200
-            assert there.service.server.peak == 100
+            assert (there.service.server.peak, there.service.server.opened) == (100, 1)
 
 
 async def failed(url: str, timeout_s: float = LONG_S, **options: Any) -> TransportError:
@@ -413,6 +423,24 @@ async def leaving(last: int, code: int) -> AsyncIterator[str]:
         writer.write(frame.serialize())
         await writer.drain()
         writer.transport.close()
+
+    context = CERTIFICATE.context()
+    context.set_alpn_protocols(["h2"])
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[str]:
+    """A server that agrees to HTTP/2, and then says nothing."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.transport.abort()
 
     context = CERTIFICATE.context()
     context.set_alpn_protocols(["h2"])
