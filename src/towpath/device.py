@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 AddressKind: TypeAlias = Literal["token", "fid"]
 Platform: TypeAlias = Literal["ios", "android", "web"]
 Status: TypeAlias = Literal["active", "removed", "disabled"]
+Word: TypeAlias = Literal["client", "proven", "server"]
+"""Whose word a message is: that of a key that anybody can copy, the same with a proven userId, a server's."""
 
+INSTALLATION = r"(?=.+[A-Z])(?=.+[a-z])[c-f][A-Za-z0-9_-]{21}"
+"""A Firebase installation id: 22 letters made by chance, as no userId is that people or counters make."""
 REGISTRY = "devices"
 """The port (`Scope.ports`) at which a destination finds the `Devices`, and the name of their connection."""
 PUSH = "push"
@@ -75,15 +79,21 @@ class Registered(Struct, frozen=True, kw_only=True, tag=True):
     at: float
     history: bool = False
     traits: Traits = Traits()
+    word: Word = "server"
 
 
 class Unregistered(Struct, frozen=True, kw_only=True, tag=True):
-    """A device wants no pushes any more; named by its id, or its address."""
+    """A device wants no pushes any more; named by its id, or its address.
+
+    `address` and `person` (the message's own) show that a client knows more of it than its id.
+    """
 
     at: float
     device: str = ""
     address: Address | None = None
+    person: str | None = None
     reason: str = "unregistered"
+    word: Word = "server"
 
 
 class Seen(Struct, frozen=True, kw_only=True, tag=True):
@@ -98,6 +108,7 @@ class Profiled(Struct, frozen=True, kw_only=True, tag=True):
     """A person's traits, of which None deletes one, and whether they agree to push (None: not said).
 
     `named` is False for an anonymousId, and for a userId that is one too or the device's: nobody signed in.
+    `anonymous` says that the message has no userId at all, so that nothing says who it speaks for.
     """
 
     person: str
@@ -105,6 +116,8 @@ class Profiled(Struct, frozen=True, kw_only=True, tag=True):
     traits: Mapping[str, Any] = {}
     consent: bool | None = None
     named: bool = True
+    anonymous: bool = False
+    word: Word = "server"
 
 
 class Joined(Struct, frozen=True, kw_only=True, tag=True):

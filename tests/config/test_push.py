@@ -117,3 +117,14 @@ def test_its_names_are_taken(load: Load, tmp_path: Path) -> None:
 
 def test_no_secret_is_in_a_repr(load: Load) -> None:
     assert "PRIVATE KEY" not in repr(load("push: {account: firebase}\n"))
+
+
+@pytest.mark.spec("D13")
+def test_the_registry_knows_whose_user_ids_are_proven(load: Load) -> None:
+    def proving(verify: str) -> object:
+        web = "  web: {type: segment, write_keys: [a]}\n"
+        proved = web.replace("}", f", verify: {verify}, verify_secret: s3cret-s3cret-s3cret}}")
+        settings = parse(TOP.replace(web, proved) + "push: {}\n", Path("towpath.yaml"), {"KEY": KEY})
+        return settings.destinations["devices"].settings.proving
+
+    assert [proving(verify) for verify in ("required", "optional", "off")] == [("web",), (), ()]

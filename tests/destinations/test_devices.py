@@ -115,7 +115,7 @@ class TestDevices(DestinationContract):
 def test_a_register_push_names_device_token_and_type(name: str, told: str, platform: Any) -> None:
     (event,) = events(register(event=name, properties={**PUSH, "deviceType": told}))
     assert event == Registered(
-        device="d1", person="u1", address=Address("token", "t1"), platform=platform, at=AT_S
+        device="d1", person="u1", address=Address("token", "t1"), platform=platform, at=AT_S, word="client"
     )
 
 
@@ -202,11 +202,55 @@ def test_a_clock_that_is_ahead_counts_from_the_receipt() -> None:
 def test_a_device_that_wants_no_pushes_is_named_by_id_or_token(name: str) -> None:
     (by_id,) = events(message(event=name, properties={"deviceId": "d1", "fcmToken": "t1"}))
     assert isinstance(by_id, Unregistered)
-    assert (by_id.device, by_id.address, by_id.at) == ("d1", None, AT_S)
+    assert (by_id.device, by_id.address, by_id.at) == ("d1", Address("token", "t1"), AT_S)
+    assert (by_id.person, by_id.word) == ("u1", "client")
     (by_token,) = events(message(event=name, properties={"fcmToken": "t1"}))
     assert isinstance(by_token, Unregistered)
     assert (by_token.device, by_token.address) == ("", Address("token", "t1"))
     assert "properties.deviceId is missing" in refusal(message(event=name))
+
+
+@pytest.mark.spec("D13", "P044")
+@pytest.mark.parametrize(("anonymous", "person"), [("d1", "d1"), ("u1", None), (None, None)])
+def test_who_unregisters_is_its_user_or_the_device_itself(anonymous: str | None, person: str | None) -> None:
+    fields: dict[str, Any] = {"event": "Unregister Push", "properties": {"deviceId": "d1"}}
+    (event,) = events(message(**fields, user_id=None, anonymous_id=anonymous))
+    assert isinstance(event, Unregistered)
+    assert event.person == person
+
+
+@pytest.mark.spec("P036", "P044")
+@pytest.mark.parametrize("key", ["fcmToken", "fid"])
+def test_an_installation_is_unregistered_by_its_id_as_well(key: str) -> None:
+    (event,) = events(message(event="Unregister Push", properties={key: FID}))
+    assert isinstance(event, Unregistered)
+    assert event.address == Address("fid", FID)
+
+
+@pytest.mark.spec("D13")
+@pytest.mark.parametrize(
+    ("told", "word"),
+    [
+        ({}, "client"),
+        ({"trust": "server"}, "server"),
+        ({"source": "proving"}, "proven"),
+        ({"source": "proving", "user_id": None, "anonymous_id": "u1"}, "client"),
+    ],
+)
+def test_a_proof_is_of_the_user_id_and_of_nothing_else(told: dict[str, Any], word: str) -> None:
+    context = {"device": {"id": "d1", "token": "t1", "type": "ios"}}
+    destination = DeviceRegistry(DevicesSettings(proving=("proving",)))
+    made = [
+        register(**told),
+        message("identify", **{"context": context, **told}),
+        message(**{"event": "Unregister Push", "properties": PUSH, **told}),
+        message(**{"event": "Device Deleted", "context": context, **told}),
+        message(**{"event": "Subscribe to Channel", "properties": {"channel": "push"}, **told}),
+    ]
+    for one in made:
+        payload = destination.prepare(one)
+        assert isinstance(payload, Payload)
+        assert {event.word for event in payload.data.events} == {word}
 
 
 @pytest.mark.spec("P036", "P044")
@@ -236,7 +280,7 @@ def test_a_token_in_the_context_of_any_message_is_a_report(kind: str, name: str 
     device = {"id": "d1", "token": "t1", "type": "ios"}
     (event,) = events(message(kind, event=name, context={"device": device}))
     assert event == Registered(
-        device="d1", person="u1", address=Address("token", "t1"), platform="ios", at=AT_S
+        device="d1", person="u1", address=Address("token", "t1"), platform="ios", at=AT_S, word="client"
     )
 
 
@@ -278,12 +322,14 @@ def test_an_identify_tells_traits_and_consent() -> None:
         {"channel": "email", "subscribed": False}, {"channel": "Push", "subscribed": True},
     ]}}  # fmt: skip
     (event,) = events(message("identify", traits=traits))
-    assert event == Profiled(person="u1", at=AT_S, traits=traits, consent=True)
+    assert event == Profiled(person="u1", at=AT_S, traits=traits, consent=True, word="client")
     (anonymous,) = events(message("identify", user_id=None, anonymous_id="d1", traits={"a": 1}))
-    assert anonymous == Profiled(person="d1", at=AT_S, traits={"a": 1}, named=False)
+    assert anonymous == Profiled(
+        person="d1", at=AT_S, traits={"a": 1}, named=False, anonymous=True, word="client"
+    )
     for told in ({"anonymous_id": "u1"}, {"context": {"device": {"id": "u1"}}}):
         (itself, *_) = events(message("identify", **told))
-        assert itself == Profiled(person="u1", at=AT_S, named=False)
+        assert itself == Profiled(person="u1", at=AT_S, named=False, word="client")
 
 
 @pytest.mark.spec("P024")
@@ -331,7 +377,7 @@ def test_odd_preferences_say_nothing(preferences: Any) -> None:
 )
 def test_subscriptions_to_the_channel_are_consent(name: str, more: dict[str, Any], consent: bool) -> None:
     (event,) = events(message(event=name, properties={"channel": "push", **more}))
-    assert event == Profiled(person="u1", at=AT_S, consent=consent)
+    assert event == Profiled(person="u1", at=AT_S, consent=consent, word="client")
     assert isinstance(prepared(message(event=name, properties={"channel": "email", **more})), Skipped)
 
 

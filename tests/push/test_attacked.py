@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, time
-from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
@@ -25,9 +23,7 @@ from towpath.push.pusher import Pushes
 from towpath.push.sender import Sender
 from towpath.state.campaigns import Campaigns
 
-from .rig import ACCEPTED, BUSY, THROTTLED, Rig, inline
-
-__all__ = ["inline"]
+from .rig import ACCEPTED, BUSY, THROTTLED, Rig
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -35,15 +31,6 @@ CAMPAIGNS: dict[str, Any] = {
     "hello": {"title": "Hello", "body": "there"},
     "evening": {"title": "Hi", "body": "x", "quiet_hours": {"from": "21:00", "to": "08:00"}},
 }
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = await Rig(tmp_path, campaigns=CAMPAIGNS).begin()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 async def devices(rig: Rig, number: int) -> None:
@@ -151,7 +138,7 @@ async def test_few_are_in_flight_that_wait_for_a_slow_pace(rig: Rig) -> None:
     await devices(rig, 300)
     rig.sender.in_flight = 2250
     rig.sender.pace = Pace(rig.clock, 100.0, ramp_s=0.0)
-    rig.sender.pace.pause(60.0)
+    rig.sender.pace.pause(30.0)
     campaign = await rig.launch()
     work = asyncio.ensure_future(rig.work(campaign))
     while len(rig.sender.bodies) < 5:

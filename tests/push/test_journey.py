@@ -91,13 +91,13 @@ class Story:
 
 
 @asynccontextmanager
-async def begun(directory: Path) -> AsyncIterator[Story]:
+async def begun(directory: Path, text: str = YAML) -> AsyncIterator[Story]:
     fcm, customerio = FcmSimulator(), CustomerIoSimulator()
     async with serve(fcm) as fcm_url, serve(customerio) as customerio_url:
         (directory / "key.json").write_text(fcm.account(fcm_url))
         file = directory / "towpath.yaml"
         site, key = DEFAULT.site_id, DEFAULT.api_key
-        file.write_text(YAML.format(fcm=fcm_url, customerio=customerio_url, site=site, key=key))
+        file.write_text(text.format(fcm=fcm_url, customerio=customerio_url, site=site, key=key))
         async with hub(file) as serving:
             yield Story(serving, fcm, customerio, file)
 

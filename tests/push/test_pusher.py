@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -15,9 +13,7 @@ from towpath.outcome import Delivered, Paused, Rejected, Retry, Skipped
 from towpath.push.pusher import Pushes
 from towpath.push.sender import Sender
 
-from .rig import BUSY, DEAD, MISMATCH, NO_APNS, REFUSED, SILENT, THROTTLED, WRONG, Rig, inline
-
-__all__ = ["inline"]
+from .rig import BUSY, DEAD, MISMATCH, NO_APNS, REFUSED, SILENT, THROTTLED, WRONG, Rig
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -26,15 +22,6 @@ CAMPAIGNS: dict[str, Any] = {
     "night": {"title": "x", "body": "y", "quiet_hours": {"from": "08:00", "to": "12:00"}},
 }
 OWN = NoticeSettings(title="Order {properties.order_id}", body="is on its way")
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = await Rig(tmp_path, campaigns=CAMPAIGNS).begin()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 @pytest.fixture

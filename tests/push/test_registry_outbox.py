@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from towpath.device import Address, Noted
 from towpath.jobs import Run
 from towpath.log import Group
 from towpath.log.sqlite import SqliteStore
-from towpath.message import read
+from towpath.message import format_time, read
 from towpath.push.outbox import Outbox
+from towpath.push.registry import Dead
 from towpath.push.sweep import Sweep, SweepSettings
 from towpath.testing.fakes import FakeClock
 
@@ -114,3 +117,30 @@ async def test_the_job_sweeps_and_forgets(stage: Stage) -> None:
     done = await swept(stage)
     assert done.state.counts.written == 1
     assert (await stage.registry.counts()).statuses == {"active": 1, "removed": 1}
+
+
+@pytest.mark.spec("P045", "D10")
+async def test_what_is_told_says_when_that_was_heard_of_its_person(stage: Stage) -> None:
+    """So that a deletion received after that is known to stand, whatever order the log has them in."""
+    await stage.registry.apply([Noted("m1", (registered("d1", "d1", "t1"),), START + 50)])
+    await stage.registry.apply([Noted("m2", (registered("d1", "ann", "t1", START + 1),), START + 100)])
+    await stage.registry.apply([Noted("m3", (registered("d1", "bob", "t1", START + 2),), START + 200)])
+    stage.clock._elapsed += 300
+    await stage.registry.remove([Dead("d1", Address("token", "t1"), START + 2, "UNREGISTERED")])
+    said = [
+        (told.get("event", "alias"), told["userId"], told["sentAt"], told["timestamp"])
+        for told in stage.told()
+    ]
+    assert said == [
+        ("alias", "ann", time(100), time(1)),
+        ("Device Moved", "ann", time(100), time(1)),
+        ("Device Created or Updated", "ann", time(100), time(1)),
+        ("Device Deleted", "ann", time(100), time(2)),
+        ("Device Moved", "bob", time(200), time(2)),
+        ("Device Created or Updated", "bob", time(200), time(2)),
+        ("Device Deleted", "bob", time(200), time(300)),
+    ]
+
+
+def time(after_s: float) -> str:
+    return format_time(datetime.fromtimestamp(START + after_s, UTC))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,10 +10,8 @@ from towpath.outcome import Retry
 from towpath.push.pusher import Pushes
 from towpath.push.registry import Registry
 
-from .rig import ACCEPTED, BUSY, MISMATCH, Rig, inline
+from .rig import ACCEPTED, BUSY, MISMATCH, Rig
 from .test_pusher import asked, push
-
-__all__ = ["inline"]
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -23,15 +19,6 @@ CAMPAIGNS: dict[str, Any] = {
     "hello": {"title": "Hello", "body": "there"},
     "night": {"title": "x", "body": "y", "quiet_hours": {"from": "08:00", "to": "12:00"}},
 }
-
-
-@pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    made = await Rig(tmp_path, campaigns=CAMPAIGNS).begin()
-    try:
-        yield made
-    finally:
-        await made.close()
 
 
 @pytest.mark.spec("P050")

@@ -14,11 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from towpath.http import Http, Reply, Request, Stopping, TransportError, Unsendable, Untrusted
 from towpath.push.pace import FIRST_RETRY_S, RETRY_JITTER, THROTTLED_S
-from towpath.push.sender import ENOUGH_TO_JUDGE, GIVE_UP_S, Account, Health, Sender
+from towpath.push.sender import ENOUGH_TO_JUDGE, GIVE_UP_S, TIMEOUT_S, Account, Health, Sender
 from towpath.push.verdict import Verdict
 from towpath.testing.fakes import Answer, FakeClock, FakeTransport
 from towpath.testing.loop import LoopClock, run_virtual
-from towpath.transport_http2 import TIMEOUT_S
 
 from .test_verdict import APNS, BUSY, MISMATCH, OAUTH, QUOTA, UNREGISTERED, WRONG_PROJECT
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
@@ -16,9 +18,12 @@ from ..destinations._devices_reading import (
     PERSON_CHARACTERS,
     TOKEN_CHARACTERS,
     TRAIT_CHARACTERS,
+    Reading,
+    read_events,
 )
-from ..device import Address, Device, Noted, Registered, Traits
+from ..device import Device, Noted
 from ..errors import TowpathError
+from ..message import Message, format_time
 from ..push.campaigns import Launch, Standing
 from ..state.campaigns import totals
 from ..views import moment
@@ -51,6 +56,12 @@ class Prune(msgspec.Struct, forbid_unknown_fields=True):
     """What is asked for where something can be tried first."""
 
     dry_run: bool = False
+
+
+class Resume(msgspec.Struct, forbid_unknown_fields=True):
+    """What may be asked for where a campaign is resumed."""
+
+    retry_failed: bool = False
 
 
 class PushRoutes:
@@ -97,7 +108,7 @@ class PushRoutes:
     async def prune(self, request: Request) -> Any:
         """Remove what is stale, or say what would be."""
         asked = _read(await asking.body(request), Prune)
-        swept = await self._push().registry.sweep(dry_run=asked.dry_run)
+        swept = await self._push().registry.sweep(dry_run=asked.dry_run, by_hand=True)
         return msgspec.to_builtins(swept)
 
     async def take(self, request: Request) -> Any:
@@ -159,7 +170,10 @@ class PushRoutes:
     async def act(self, request: Request) -> Any:
         """Pause, resume or cancel a campaign."""
         desk, number = self._push().desk, request.path_params["id"]
-        acts = {"pause": desk.pause, "resume": desk.resume, "cancel": desk.cancel}
+        asked = _read(await asking.body(request), Resume)
+        resume = partial(desk.resume, retry_failed=asked.retry_failed)
+        acts: dict[str, Callable[[int], Awaitable[Standing]]]
+        acts = {"pause": desk.pause, "resume": resume, "cancel": desk.cancel}
         act = acts.get(request.path_params["act"])
         if act is None:
             raise Missing(f"of a campaign there is: {', '.join(acts)}", code="E5016")
@@ -174,37 +188,44 @@ class PushRoutes:
     def _imported(self, line: Any) -> Noted | str:
         try:
             return _noted(msgspec.convert(line, Imported), self._app.clock.now())
-        except (msgspec.ValidationError, ValueError) as error:
+        except (msgspec.ValidationError, ValueError, OverflowError) as error:
             return str(error)
 
 
 def _noted(line: Imported, now: float) -> Noted:
-    """The device events of an imported line. Raises `ValueError`."""
-    platform = line.device_type.strip().lower()
-    if platform not in ("ios", "android", "web"):
-        raise ValueError(f"deviceType must be iOS, Android or Web, not {line.device_type[:40]!r}")
-    if bool(line.fcm_token) == bool(line.fid):
-        raise ValueError("one of fcmToken and fid is needed")
-    device = line.device_id.strip()
-    if not device:
-        raise ValueError("deviceId is empty")
-    at = _time(line.last_seen) if line.last_seen else now
-    event = Registered(
-        device=device,
-        person=line.user_id.strip() or device,
-        address=Address("token", line.fcm_token) if line.fcm_token else Address("fid", line.fid),
-        platform=platform,  # type: ignore[arg-type]  # checked above
-        at=min(max(at, 0.0), now),
-        history=line.user_id.strip() in ("", device),
-        traits=Traits(line.app, line.app_version, line.locale, line.timezone),
+    """What a server's `Register Push` would tell of an imported line. Raises `ValueError`."""
+    if line.fcm_token and line.fid:
+        raise ValueError("one of fcmToken and fid is needed, not both")
+    device, person = line.device_id.strip(), line.user_id.strip()
+    at = _time(line.last_seen) if line.last_seen else datetime.fromtimestamp(now, UTC)
+    told = {
+        "deviceId": device, "deviceType": line.device_type, "fcmToken": line.fcm_token, "fid": line.fid
+    }  # fmt: skip
+    message = Message(
+        type="track",
+        event="Register Push",
+        user_id=person or None,
+        anonymous_id=None if person else device,
+        properties=told,
+        context={
+            "app": {"name": line.app, "version": line.app_version},
+            "locale": line.locale,
+            "timezone": line.timezone,
+        },
+        timestamp=format_time(at),
+        trust="server",
+        received_at=now,
     )
-    return Noted(f"import-{device}-{at}", (event,))
+    reading = read_events(message)
+    if not isinstance(reading, Reading):
+        raise ValueError(reading.reason.removeprefix("properties."))
+    return Noted(f"import-{device}-{at.timestamp()}", reading.events)
 
 
-def _time(text: str) -> float:
-    """Unix seconds of an ISO time. Raises `ValueError`."""
+def _time(text: str) -> datetime:
+    """An ISO time. Raises `ValueError`."""
     at = datetime.fromisoformat(text)
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _read(fields: dict[str, Any], kind: type[T]) -> T:

@@ -66,6 +66,7 @@ class Push:
         self._outbox = Outbox(state.engine, clock)
         self._told = asyncio.Event()
         self._carrying: asyncio.Task[None] | None = None
+        self._campaigns = CampaignJob(lambda: self.parts)
         self.desk = CampaignDesk(lambda: self.parts, jobs, clock)
 
     @property
@@ -103,7 +104,7 @@ class Push:
         await registry.adopt()
         notices = {code: Notice(made, code) for code, made in settings.campaigns.items()}
         self._parts = Parts(registry, self._state.campaigns, sender, settings, notices, self._held_back)
-        await self._jobs.register(CampaignJob(lambda: self.parts))
+        await self._jobs.register(self._campaigns)
         await self._jobs.register(Sweep(lambda: self.registry), Schedule(cron=SWEEP_CRON))
         if self._carrying is not None and sender is not None:
             # Campaigns whose runs gave up while there was nothing to send them with.
@@ -137,7 +138,8 @@ class Push:
         return {name: wanted[name]() for name in entry.kind.ports if name in wanted}
 
     async def let_go(self, ids: frozenset[str]) -> None:
-        """Carry nothing into the log any more that names these ids: they are about to be erased."""
+        """Tell nothing more to these ids, nor anything of them: they are about to be erased."""
+        await self._campaigns.let_go(ids)
         await self._outbox.forget(ids)
 
     async def standing(self) -> Mapping[str, Any]:

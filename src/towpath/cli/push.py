@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json as jsonlib
+import re
 import sys
 from collections.abc import Iterator
 from io import StringIO
@@ -50,6 +51,9 @@ FIELDS = {
     "timezone": "timezone",
 }
 """What an export says of a device -> what an import calls it; the address beside it."""
+
+_is_formula = re.compile(r"'*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]").match
+"""What a spreadsheet takes for a formula, or would once a quote is taken off (OWASP, "CSV Injection")."""
 
 CampaignNumber = Annotated[int, typer.Argument(min=1, help="The campaign's number.")]
 
@@ -114,7 +118,8 @@ def export_devices(
 ) -> None:
     """Write every active device as JSON lines, or CSV: what `import` reads.
 
-    Without a file the lines themselves are the output, with or without `--json`.
+    Without a file the lines themselves are the output, with or without `--json`. In CSV, what a spreadsheet
+    would run as a formula has a ' before it, which `import` takes off again.
 
     Example:  towpath push devices export -o devices.csv
     """
@@ -149,10 +154,20 @@ def _write(rows: Iterator[dict[str, Any]], file: TextIO, *, as_csv: bool) -> int
         writer.writeheader()
     for number, row in enumerate(rows, 1):  # noqa: B007 - the last number is what was written
         if as_csv:
-            writer.writerow(row)
+            writer.writerow({name: _as_text(value) for name, value in row.items()})
         else:
             file.write(jsonlib.dumps(row, ensure_ascii=False) + "\n")
     return number
+
+
+def _as_text(value: str) -> str:
+    """A value of a CSV file that no spreadsheet runs: device ids and userIds are whatever an app sends."""
+    return f"'{value}" if _is_formula(value) else value
+
+
+def _as_it_was(text: str) -> str:
+    """The value of which `_as_text` made a cell."""
+    return text[1:] if text.startswith("'") and _is_formula(text) else text
 
 
 @devices.command("import")
@@ -203,7 +218,7 @@ def _rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     number = 1
     try:
         for row in reader:
-            yield number + 1, {name: value for name, value in row.items() if name and value}
+            yield number + 1, {name: _as_it_was(value) for name, value in row.items() if name and value}
             number = reader.line_num
     except csv.Error as error:
         raise _unreadable(file, number + 1, f"cannot be read: {error}") from None
@@ -359,10 +374,19 @@ def pause_campaign(
 
 @campaigns.command("resume")
 def resume_campaign(
-    number: CampaignNumber, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False
+    number: CampaignNumber,
+    config: ConfigOption = DEFAULT_CONFIG,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Send also to devices whose platform had no APNs key or Web Push certificate.",
+        ),
+    ] = False,
+    json: JsonOption = False,
 ) -> None:
     """Go on with a campaign that was paused, or that stopped itself."""
-    _act(number, "resume", config, as_json=json)
+    _act(number, "resume", config, as_json=json, retry_failed=retry_failed)
 
 
 @campaigns.command("cancel")
@@ -377,5 +401,5 @@ def cancel_campaign(
     _act(number, "cancel", config, as_json=json)
 
 
-def _act(number: int, act: str, config: Path, *, as_json: bool) -> None:
-    show_fields(Client(config).post(path("push", "campaigns", number, act)), as_json=as_json)
+def _act(number: int, act: str, config: Path, *, as_json: bool, **asked: bool) -> None:
+    show_fields(Client(config).post(path("push", "campaigns", number, act), asked), as_json=as_json)

@@ -50,7 +50,11 @@ class PushParts:
         if self._settings is None:
             return {}
         kind = self._kinds[REGISTRY]
-        return {REGISTRY: DestinationEntry(REGISTRY, kind, REGISTRY, settings_of(kind)(), rule)}
+        proving = [
+            name for name, one in self._sources.items() if getattr(one.settings, "verify", "") == "required"
+        ]
+        settings = settings_of(kind).model_validate({"proving": proving})
+        return {REGISTRY: DestinationEntry(REGISTRY, kind, REGISTRY, settings, rule)}
 
     def connections(self) -> list[ConnectionEntry]:
         """The connection `devices`, from the sources that the section names, or all."""

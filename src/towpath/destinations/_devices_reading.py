@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -20,6 +20,7 @@ from towpath.device import (
     Seen,
     Traits,
     Unregistered,
+    Word,
 )
 from towpath.message import Message, identifier
 from towpath.outcome import Rejected, Skipped
@@ -53,8 +54,11 @@ class Unfit(Exception):
     """The message cannot be read as what it says it is; says which field is at fault."""
 
 
-def read_events(message: Message) -> Reading | Skipped | Rejected:
-    """Return what a message tells of devices and people, or why it tells nothing. Pure."""
+def read_events(message: Message, proving: Collection[str] = ()) -> Reading | Skipped | Rejected:
+    """Return what a message tells of devices and people, or why it tells nothing. Pure.
+
+    `proving` are the sources that take no userId without a proof.
+    """
     if message.type not in _KINDS:
         return Skipped("unsupported", f"{message.type!r} is not a call of the Segment spec")
     name = _name(message)
@@ -64,7 +68,7 @@ def read_events(message: Message) -> Reading | Skipped | Rejected:
             return _deletion(message)
         if message.type == "alias":
             return _alias(message)
-        found = _told(message, name, reports)
+        found = _told(message, name, _word(message, proving), reports)
     except Unfit as error:
         return Rejected(str(error))
     if not found:
@@ -78,19 +82,26 @@ def _name(message: Message) -> str:
     return " ".join(event.split()).lower() if isinstance(event, str) else ""
 
 
-def _told(message: Message, name: str, reports: list[str]) -> list[DeviceEvent]:
+def _word(message: Message, proving: Collection[str]) -> Word:
+    """Whose word it is; a proof is of the userId, and of nothing else in the message."""
+    if message.trust == "server":
+        return "server"
+    return "proven" if message.user_id is not None and message.source in proving else "client"
+
+
+def _told(message: Message, name: str, word: Word, reports: list[str]) -> list[DeviceEvent]:
     if name in REGISTER:
-        return [_register(message, reports)]
+        return [_register(message, word, reports)]
     if name in UNREGISTER:
-        return [_unregister(message, UNREGISTER[name])]
+        return [_unregister(message, word, UNREGISTER[name])]
     if name in GONE:
-        return _gone(message, GONE[name])
+        return _gone(message, word, GONE[name])
     found: list[DeviceEvent] = []
     if message.type == "identify":
-        found += _profile(message)
+        found += _profile(message, word)
     if name in SUBSCRIBE or name in UNSUBSCRIBE:
-        found += _channel(message, reports, subscribed=name in SUBSCRIBE)
-    return [*found, *_device(message, reports)]
+        found += _channel(message, word, reports, subscribed=name in SUBSCRIBE)
+    return [*found, *_device(message, word, reports)]
 
 
 def occurred_s(message: Message) -> float:
@@ -105,14 +116,14 @@ def occurred_s(message: Message) -> float:
 # -- register push -------------------------------------------------------------------------------------
 
 
-def _register(message: Message, reports: list[str]) -> Registered:
+def _register(message: Message, word: Word, reports: list[str]) -> Registered:
     """`register push`: deviceId, fcmToken (or fid), deviceType; userId is the person's or the device's id."""
     properties = _object(message.properties)
     device = _text(properties, "deviceId", DEVICE_CHARACTERS, required=True)
     token = _text(properties, "fcmToken", TOKEN_CHARACTERS)
     fid = _text(properties, "fid", TOKEN_CHARACTERS)
     if not (token or fid):
-        raise Unfit("properties.fcmToken is missing (or properties.fid)")
+        raise Unfit("properties.fcmToken is missing: one of fcmToken and fid is needed")
     told = properties.get("deviceType")
     platform = PLATFORMS.get(told.strip().lower()) if isinstance(told, str) else None
     if platform is None:
@@ -128,34 +139,48 @@ def _register(message: Message, reports: list[str]) -> Registered:
         at=occurred_s(message),
         history=device in (message.user_id, message.anonymous_id),
         traits=_traits(message),
+        word=word,
     )
 
 
-def _unregister(message: Message, reason: str) -> Unregistered:
+def _unregister(message: Message, word: Word, reason: str) -> Unregistered:
     """`unregister push`, `push disabled`: names the device, else the token."""
     properties = _object(message.properties)
-    device = _text(properties, "deviceId", DEVICE_CHARACTERS) or _context_device(message)[0]
-    if device:
-        return Unregistered(at=occurred_s(message), device=device, reason=reason)
-    token = _text(properties, "fcmToken", TOKEN_CHARACTERS) or _context_device(message)[1]
-    if not token:
+    named, reported = _context_device(message)
+    device = _text(properties, "deviceId", DEVICE_CHARACTERS) or named
+    token = _text(properties, "fcmToken", TOKEN_CHARACTERS)
+    fid = _text(properties, "fid", TOKEN_CHARACTERS)
+    if not (device or token or fid or reported):
         raise Unfit("properties.deviceId is missing: which device wants no push any more?")
-    return Unregistered(at=occurred_s(message), address=_address(token), reason=reason)
+    address = Address("fid", fid) if fid and not token else _address(token or reported)
+    return _gone_of(message, word, reason, device, address)
 
 
-def _gone(message: Message, reason: str) -> list[DeviceEvent]:
+def _gone(message: Message, word: Word, reason: str) -> list[DeviceEvent]:
     """`Device Deleted`, `Application Uninstalled`: the token, which may be an old one, else the device."""
     device, token = _context_device(message)
-    at = occurred_s(message)
-    if token:
-        return [Unregistered(at=at, address=_address(token), reason=reason)]
-    return [Unregistered(at=at, device=device, reason=reason)] if device else []
+    if not (device or token):
+        return []
+    return [_gone_of(message, word, reason, "" if token else device, _address(token))]
+
+
+def _gone_of(message: Message, word: Word, reason: str, device: str, address: Address) -> Unregistered:
+    """A device that is named by its id, or where it has none by its address; and who says so."""
+    own = message.anonymous_id if message.anonymous_id == device else None
+    return Unregistered(
+        at=occurred_s(message),
+        device=device,
+        address=address if address.value else None,
+        person=message.user_id or own,
+        reason=reason,
+        word=word,
+    )
 
 
 # -- devices named by any message ----------------------------------------------------------------------
 
 
-def _device(message: Message, reports: list[str]) -> list[DeviceEvent]:
+def _device(message: Message, word: Word, reports: list[str]) -> list[DeviceEvent]:
     """`context.device`: its token is a report of its address; its id alone says that it is in use (P036)."""
     device, token = _context_device(message)
     at, traits = occurred_s(message), _traits(message)
@@ -174,6 +199,7 @@ def _device(message: Message, reports: list[str]) -> list[DeviceEvent]:
             at=at,
             history=device in (message.user_id, message.anonymous_id),
             traits=traits,
+            word=word,
         )
     ]
 
@@ -224,7 +250,7 @@ def _short(value: Any) -> str | None:
 # -- people --------------------------------------------------------------------------------------------
 
 
-def _profile(message: Message) -> list[DeviceEvent]:
+def _profile(message: Message, word: Word) -> list[DeviceEvent]:
     """An identify: the person's traits, and the consent among them."""
     person = message.user_id or message.anonymous_id
     if person is None or len(person) > PERSON_CHARACTERS:
@@ -237,6 +263,8 @@ def _profile(message: Message) -> list[DeviceEvent]:
             traits=traits,
             consent=_consent(traits),
             named=_is_named(message),
+            anonymous=message.user_id is None,
+            word=word,
         )
     ]
 
@@ -257,7 +285,7 @@ def _consent(traits: Mapping[str, Any]) -> bool | None:
     return all(said) if said else None
 
 
-def _channel(message: Message, reports: list[str], *, subscribed: bool) -> list[DeviceEvent]:
+def _channel(message: Message, word: Word, reports: list[str], *, subscribed: bool) -> list[DeviceEvent]:
     """Subscribe to Channel, Unsubscribe from Channel; said of one campaign, only the latter counts."""
     properties = _object(message.properties)
     person = message.user_id or message.anonymous_id
@@ -270,7 +298,16 @@ def _channel(message: Message, reports: list[str], *, subscribed: bool) -> list[
         reports.append(
             "unsubscribed from one campaign: taken as from all push, as campaigns are not told apart"
         )
-    return [Profiled(person=person, at=occurred_s(message), consent=subscribed, named=_is_named(message))]
+    return [
+        Profiled(
+            person=person,
+            at=occurred_s(message),
+            consent=subscribed,
+            named=_is_named(message),
+            anonymous=message.user_id is None,
+            word=word,
+        )
+    ]
 
 
 def _is_push(channel: Any) -> bool:

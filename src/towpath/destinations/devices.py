@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import msgspec
+from pydantic import Field
 
 from towpath.destination import Call, Check, Destination, Ended, Limits, Payload, Scope, Settings
 from towpath.device import PUSH, REGISTRY, Noted
@@ -22,7 +23,11 @@ MOST_FAILURES = 3
 
 
 class DevicesSettings(Settings):
-    """None: the section `push:` has the registry's."""
+    """None of its own: the section `push:` has the registry's."""
+
+    proving: tuple[str, ...] = Field(
+        default=(), description="The sources that take no userId without a proof, as the file has them."
+    )
 
 
 class DeviceRegistry(Destination[DevicesSettings]):
@@ -40,7 +45,7 @@ class DeviceRegistry(Destination[DevicesSettings]):
         """The events that a message tells; skipped where it tells nothing of devices or people."""
         if message.source == PUSH:
             return Skipped("own", "the registry told this itself")
-        reading = read_events(message)
+        reading = read_events(message, self.settings.proving)
         if not isinstance(reading, Reading):
             return reading
         noted = Noted(message.message_id, reading.events, message.received_at)

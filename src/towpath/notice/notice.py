@@ -56,11 +56,6 @@ class Notice:
         """Whether it names traits, which the registry of devices knows."""
         return any(path.root == "traits" for path in self.paths)
 
-    @property
-    def of_device(self) -> bool:
-        """Whether it differs between the devices of one person."""
-        return any(map(_of_device, self.paths))
-
     def fill(self, message: Message) -> Content:
         """What it says to the person of a message. Raises `mapping.paths.Unusable`, naming the field."""
         return self._filled(Draft(message)) if self._changing else self._same

@@ -38,6 +38,8 @@ LAUNCH_AGAIN_S = 0.25
 NO_CAMPAIGN = "E4420"
 NOT_SENDABLE = "E5301"
 WRONG_MOVE = "E5302"
+PLATFORM_OUT = ("THIRD_PARTY_AUTH_ERROR", "platform_misconfigured")
+"""How sends fail where Firebase has no APNs key or Web Push certificate: those tried, and the rest."""
 
 
 class Launch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -152,14 +154,32 @@ class CampaignDesk:
         """Send no more for good."""
         return await self._move(campaign, "cancelled")
 
-    async def resume(self, campaign: int) -> Standing:
-        """Go on with one that was paused, that stopped itself, or whose run failed."""
+    async def resume(self, campaign: int, *, retry_failed: bool = False) -> Standing:
+        """Go on with one that was paused, that stopped itself, or whose run failed.
+
+        `retry_failed` also sends to the devices of a platform that FCM had no credential for: they have got
+        nothing, and their addresses are good. Then one that is done goes on as well.
+        """
         self._sendable()
         row = await self._row(campaign)
-        if row.state not in UNDER_WAY or await self._is_worked_on(campaign):
+        if retry_failed:
+            await self._retry_failed(campaign)
+        going_on = retry_failed and row.state == "done"
+        if not going_on and (row.state not in UNDER_WAY or await self._is_worked_on(campaign)):
             await self._move(campaign, "scheduled")
         await self._launch_again(campaign)
         return await self.show(campaign)
+
+    async def _retry_failed(self, campaign: int) -> None:
+        retry = self._parts().campaigns.retry
+        if not await asyncio.to_thread(retry, campaign, PLATFORM_OUT, self._clock.now()):
+            raise TowpathError(
+                f"campaign {campaign} has nothing to try again",
+                code=NOT_SENDABLE,
+                why="no send failed for want of a platform's credential, or it is at work or cancelled",
+                fix="one at work is paused first:  towpath push campaigns pause",
+                data="Nothing was sent or changed.",
+            )
 
     async def _launch_again(self, campaign: int, cause: str = "hand") -> None:
         """Give a campaign a run; one that is just halting goes on, or makes room, as soon as it sees."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +15,22 @@ from pydantic import Field
 
 from ..destination import Settings
 from ..device import Address, Device
+from ..errors import TowpathError
 from ..http import Stopping
 from ..jobs import GiveUp, Job, Run, Snooze
 from ..mapping.paths import Unusable
 from ..notice import Bodies, Notice, Refused
-from ..state.campaigns import CampaignRow, Campaigns, DueSend, Enlisted, Held, SendState, Settled, totals
+from ..state.campaigns import (
+    ERASED,
+    CampaignRow,
+    Campaigns,
+    DueSend,
+    Enlisted,
+    Held,
+    SendState,
+    Settled,
+    totals,
+)
 from .audience import NOBODY, Audience, Person, unreachable
 from .breaker import Breaker
 from .hours import end_of_quiet, local_moment, zone
@@ -38,8 +49,12 @@ SETTLE_S = 0.1
 LANDING_S = 6.0
 LOOK_S = 1.0
 ROOM_S = 0.02
+FRESH_S = 1.0
+"""What waited longer for its place is looked at once more before it leaves: it may be somebody else's now."""
 DISK_S = 1.0
 SAVE_S = 5.0
+TURN_S = 60.0
+"""So long an attempt sends; then whatever waits for a place among the jobs has its turn, if anything does."""
 LARGE = 10_000
 """From so many devices on, a campaign does not begin around a quarter of an hour, when FCM is busiest."""
 LONGEST_NAP_S = 3600.0
@@ -79,9 +94,11 @@ class CampaignJob(Job[CampaignRun]):
     kind = JOB
     about = "Sends a push campaign; see  towpath push campaigns list."
     Settings = CampaignRun
+    pool = "push"  # they share one pace, and hold a page of letters each: several at once cost little
 
     def __init__(self, parts: Callable[[], Parts]) -> None:
         self._parts = parts
+        self._at_work: set[Mailing] = set()
 
     def key(self, settings: CampaignRun) -> str:
         """One run for each campaign."""
@@ -95,26 +112,49 @@ class CampaignJob(Job[CampaignRun]):
             raise GiveUp(f"there is no campaign {run.settings.campaign}")
         if parts.sender is None:
             raise GiveUp("push.account names no FCM account: nothing can be sent")
-        if row.state in ("scheduled", "sending"):
-            await Mailing(run, row, parts, parts.sender).work()
+        if row.state not in ("scheduled", "sending"):
+            return
+        mailing = Mailing(run, row, parts, parts.sender, self._parts)
+        self._at_work.add(mailing)
+        try:
+            await mailing.work()
+        finally:
+            self._at_work.discard(mailing)
+
+    async def let_go(self, ids: Collection[str]) -> None:
+        """Tell nothing more to these persons, or on these devices; returns when nothing is on its way."""
+        await asyncio.gather(*[mailing.let_go(ids) for mailing in list(self._at_work)])
 
 
 class _Letter(Struct, frozen=True, gc=False):
-    """A send on its way: its body, and what it was made for."""
+    """A send on its way: its body, what it was made for, and when (by the monotonic clock)."""
 
     due: DueSend
     device: Device
     address: Address
     body: bytes
+    made_s: float
 
 
 class Mailing:
-    """One campaign in this process, from wherever it stood to its end, a stop, or the next due moment."""
+    """One campaign in this process, from wherever it stood to its end, a stop, or the next due moment.
 
-    def __init__(self, run: Run[CampaignRun], row: CampaignRow, parts: Parts, sender: Sender) -> None:
+    `in_force` gives the parts of the configuration as it is now: when they are others than `parts`, it comes
+    back with those.
+    """
+
+    def __init__(
+        self,
+        run: Run[CampaignRun],
+        row: CampaignRow,
+        parts: Parts,
+        sender: Sender,
+        in_force: Callable[[], Parts],
+    ) -> None:
         self.row = row
         self._run = run
         self._parts = parts
+        self._in_force = in_force
         self._sender = sender
         self._store = parts.campaigns
         self._settings = CampaignSettings.model_validate_json(row.settings)
@@ -124,12 +164,16 @@ class Mailing:
         self._breaker = Breaker(parts.settings.mismatches)
         self._letters: asyncio.Queue[_Letter | None] = asyncio.Queue()
         self._placeless: dict[str, asyncio.Task[Any] | None] = {}
+        self._on_its_way: dict[str, Device] = {}
+        self._let_go: frozenset[str] = frozenset()
+        self._enlisting = asyncio.Lock()
         self._leaving = False
         self._settled: list[Settled] = []
         self._dead: list[Dead] = []
         self._settling = asyncio.Lock()
         self._stop_reason = ""
         self._halted = False
+        self._turn_ends_s = run.clock.monotonic() + TURN_S
         self._saved_s = -math.inf
         self._began = row.started_at or run.clock.now()
 
@@ -137,14 +181,19 @@ class Mailing:
     def _now(self) -> float:
         return self._run.clock.now()
 
+    @property
+    def _clock_s(self) -> float:
+        """The time, but not before it began: what was due then stays due when the clock is set back."""
+        return max(self._now, self._began)
+
     async def work(self) -> None:
         """Go on. Raises `Snooze` until the next send is due."""
-        if self.row.due_at > self._now:
+        if self.row.due_at > self._clock_s:
             raise Snooze(min(self.row.due_at - self._now, LONGEST_NAP_S), "it is not due yet")
         again = await asyncio.to_thread(self._store.recover, self.row.id)
         if again:
             self._run.log(f"{again} devices may be told twice: their answers were lost", "warning")
-        if not await self._move("sending"):
+        if await self._is_of_another_project() or not await self._move("sending"):
             return
         await self._enlist()
         self._wait_for_a_better_moment()
@@ -156,6 +205,46 @@ class Mailing:
             to == "sending" and self.row.state == "sending"
         )
 
+    async def _is_of_another_project(self) -> bool:
+        """Whether its devices are known in another project only: then it stops, and leaves nobody out."""
+        project = self._parts.registry.project
+        other = await asyncio.to_thread(self._store.elsewhere, self.row.id, project)
+        if not other:
+            return False
+        why = f"its devices are of the project {other}, and push.account is now of {project}"
+        await self._move("stopped", f"{why}: name that account again and resume it, or cancel it")
+        self._run.log(f"stopped: {why}", "error")
+        return True
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether another account, or other settings, are in force than it began with."""
+        try:
+            now = self._in_force()
+        except TowpathError:  # the section is gone: then the job itself is ended
+            return False
+        mine = self._parts
+        return (now.sender, now.registry) != (mine.sender, mine.registry) or now.settings != mine.settings
+
+    @property
+    def _has_had_its_turn(self) -> bool:
+        return self._run.clock.monotonic() >= self._turn_ends_s
+
+    # -- forgetting ------------------------------------------------------------------------------------
+
+    async def let_go(self, ids: Collection[str]) -> None:
+        """Tell nothing more to these persons, or on these devices; returns when nothing is on its way."""
+        self._let_go |= frozenset(ids)
+        async with self._enlisting:  # who was just being enlisted is on disk now, to be erased there
+            pass
+        while any(self._is_let_go(device) for device in self._on_its_way.values()):
+            await self._run.clock.sleep(ROOM_S)
+        with contextlib.suppress(Exception):  # the disk; they are kept, and written with the next ones
+            await self._settle()
+
+    def _is_let_go(self, device: Device) -> bool:
+        return device.id in self._let_go or device.person in self._let_go
+
     # -- enlisting -------------------------------------------------------------------------------------
 
     async def _enlist(self) -> None:
@@ -163,16 +252,20 @@ class Mailing:
         cursor, total = self.row.cursor or "", self.row.enlisted
         async for after, devices in reachable(self._parts.registry, self._audience, cursor):
             people = await self._people(devices, last_used=self._audience.by_last_use)
-            rows = [
-                self._enlisted(device, people.get(device.person or "", NOBODY))
-                for device in devices
-                if self._audience.takes(device, people.get(device.person or "", NOBODY))
-            ]
-            cursor, total = after, total + len(rows)
-            try:
-                await asyncio.to_thread(self._store.enlist, self.row.id, rows, cursor, self._now)
-            except Held:
-                return self._halt()
+            async with self._enlisting:
+                left = [device for device in devices if not self._is_let_go(device)]
+                rows = [
+                    self._enlisted(device, people.get(device.person or "", NOBODY))
+                    for device in left
+                    if self._audience.takes(device, people.get(device.person or "", NOBODY))
+                ]
+                # An erased device, or person, is no place to go on from: what follows is read twice instead.
+                cursor = after if len(left) == len(devices) and after not in self._let_go else cursor
+                try:
+                    await asyncio.to_thread(self._store.enlist, self.row.id, rows, cursor, self._now)
+                except Held:
+                    return self._halt()
+            total += len(rows)
             self._run.progress(self._run.state.done, total, "devices")
         self.row = msgspec.structs.replace(self.row, cursor=cursor, enlisted=total)
         return None
@@ -202,11 +295,12 @@ class Mailing:
         try:
             await self._fill()
             await self._land(tellers)
-        except asyncio.CancelledError:
-            # The server stops: what is on its way ends and is kept, the rest is handed back unsent.
-            self._leaving = True
+        except BaseException as error:
+            # The server stops, or the disk refuses: what is on its way ends and is kept, the rest is handed
+            # back unsent.
+            self._leaving = isinstance(error, asyncio.CancelledError)
             self._halt()
-            await asyncio.wait({asyncio.create_task(self._land(tellers))}, timeout=LANDING_S)
+            await self._drained(tellers, LANDING_S)
             raise
         finally:
             for task in (*tellers, *beside):
@@ -216,11 +310,15 @@ class Mailing:
 
     async def _land(self, tellers: Sequence[asyncio.Task[None]]) -> None:
         """Wait for what is on its way; cancelled, it leaves that alone."""
-        for _ in tellers:
-            self._letters.put_nowait(None)
-        await asyncio.wait(tellers)
+        await self._drained(tellers)
         for teller in tellers:
             teller.result()
+
+    async def _drained(self, tellers: Sequence[asyncio.Task[None]], timeout_s: float | None = None) -> None:
+        """Let the tellers end behind what there is to tell."""
+        for _ in tellers:
+            self._letters.put_nowait(None)
+        await asyncio.wait(tellers, timeout=timeout_s)
 
     async def _fill(self) -> None:
         """Take what is due, page by page, until nothing is, or the campaign has to stop."""
@@ -232,19 +330,25 @@ class Mailing:
                 await self._run.clock.sleep(ROOM_S)
 
     async def _keep_looking(self) -> None:
-        """Notice within a second that somebody paused or cancelled it, also while it waits for the pace."""
+        """Notice within a second that somebody paused or cancelled it, also while it waits for the pace.
+
+        Likewise that the configuration was changed, or that it is the turn of others.
+        """
         while not self._halted:
             await self._run.clock.sleep(LOOK_S)
+            if self._is_outdated or self._has_had_its_turn:
+                return self._halt()
             with contextlib.suppress(Exception):  # the disk; whoever writes next says so
                 row = await asyncio.to_thread(self._store.find, self.row.id)
                 if row is None or row.state != "sending":
                     self._halt()
+        return None
 
     def _halt(self) -> None:
         """Send nothing more: what waits for a place is handed back, what left already is waited for."""
         self._halted = True
         for teller in self._placeless.values():
-            if teller is not None:
+            if teller is not None and teller is not asyncio.current_task():
                 teller.cancel()
 
     async def _claim(self) -> list[_Letter] | None:
@@ -252,7 +356,7 @@ class Mailing:
 
         What is due and cannot be sent now is settled, or moved, instead.
         """
-        due = await asyncio.to_thread(self._store.due, self.row.id, self._now, self._claimed_at_once)
+        due = await asyncio.to_thread(self._store.due, self.row.id, self._clock_s, self._claimed_at_once)
         if not due:
             return None
         devices = await self._parts.registry.find_many([one.device for one in due])
@@ -301,7 +405,7 @@ class Mailing:
         except Unusable as error:
             why = "refused" if isinstance(error, Refused) else "merge_tag"
             return Settled(due.device, skipped, why, name=str(error)[:100])
-        return _Letter(due, device, device.address, body)
+        return _Letter(due, device, device.address, body, self._run.clock.monotonic())
 
     async def _tell(self) -> None:
         """Send letter after letter; the answer is kept with the next ones."""
@@ -314,10 +418,28 @@ class Mailing:
 
     async def _told(self, letter: _Letter) -> Settled:
         """What became of a letter; one that was not sent is pending again."""
-        if not await self._has_a_place(letter.device.id):
-            return Settled(letter.device.id, SendState.PENDING)
-        verdict = await self._sender.send_now(letter.body, attempt=letter.due.attempts + 1)
-        return self._settlement(letter, verdict)
+        name = letter.device.id
+        if not await self._has_a_place(name):
+            return Settled(name, SendState.PENDING)
+        current = await self._up_to_date(letter)
+        if isinstance(current, Settled):
+            return current
+        if self._is_let_go(current.device):
+            return Settled(name, SendState.SKIPPED, ERASED)
+        self._on_its_way[name] = current.device
+        try:
+            verdict = await self._sender.send_now(current.body, attempt=current.due.attempts + 1)
+        finally:
+            del self._on_its_way[name]
+        return self._settlement(current, verdict)
+
+    async def _up_to_date(self, letter: _Letter) -> _Letter | Settled:
+        """The letter as it would be made now, where it waited: the pace may hold it back for minutes."""
+        if self._run.clock.monotonic() - letter.made_s <= FRESH_S:
+            return letter
+        found = (await self._parts.registry.find_many([letter.device.id])).get(letter.device.id)
+        people = await self._people([found] if found else [])
+        return self._letter(letter.due, found, people.get((found and found.person) or "", NOBODY))
 
     async def _has_a_place(self, device: str) -> bool:
         """Wait for the pace; False where the campaign halts before it lets the letter leave."""
@@ -379,16 +501,16 @@ class Mailing:
             await self._run.clock.sleep(DISK_S)
 
     async def _settle(self) -> None:
-        """Write the answers there are, and take dead addresses out of the registry."""
+        """Take dead addresses out of the registry, then write the answers: those are not asked for again."""
         async with self._settling:
-            if settled := self._settled[:]:
-                await asyncio.to_thread(self._store.settle, self.row.id, settled, self._now)
-                del self._settled[: len(settled)]
-                self._count(settled)
+            settled = self._settled[:]
             if dead := self._dead[:]:
                 await self._parts.registry.remove(dead)
                 del self._dead[: len(dead)]
             if settled:
+                await asyncio.to_thread(self._store.settle, self.row.id, settled, self._now)
+                del self._settled[: len(settled)]
+                self._count(settled)
                 await self._note_progress()
 
     async def _note_progress(self) -> None:
@@ -411,6 +533,8 @@ class Mailing:
 
     async def _finish(self) -> None:
         """End the campaign, stop it, or come back for what is due later."""
+        if self._halted and self._is_outdated:
+            raise Snooze(LOOK_S, "the configuration was changed")
         if self._stop_reason:
             await self._move("stopped", self._stop_reason)
             self._run.log(f"stopped: {self._stop_reason}", "error")
@@ -424,9 +548,14 @@ class Mailing:
         next_due = await asyncio.to_thread(self._store.next_due, self.row.id)
         if next_due is not None:
             await self._run.save({})
-            raise Snooze(min(max(next_due - self._now, LOOK_S), LONGEST_NAP_S), "the rest is due later")
+            raise Snooze(min(self._wait_s(next_due), LONGEST_NAP_S), "the rest is due later")
         await self._disable_mismatched()
         await self._move("done")
+
+    def _wait_s(self, next_due: float) -> float:
+        """When to come back; at once where only its turn is over, but not into a pause of the pace."""
+        shortest_s = self._sender.pace.paused_s if self._has_had_its_turn else LOOK_S
+        return max(next_due - self._now, shortest_s)
 
     async def _disable_mismatched(self) -> None:
         """Take addresses of another project out, where the key proved right for most of the others (P014)."""

@@ -92,42 +92,69 @@ class _Properties(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
 
 class _Message(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """A message as the log keeps it: the spec's fields that it has."""
+    """A message as the log keeps it: the spec's fields that it has.
+
+    `sent_at` is when that was heard of its person which it follows from: a deletion received later stands.
+    """
 
     type: str
     user_id: str | None
     timestamp: str
+    sent_at: str
     event: str | None = None
     previous_id: str | None = None
     properties: _Properties | None = None
     context: _Context | None = None
 
 
-def created(cause: str, row: DeviceRow, at: float) -> Told:
+class Cause(Struct, frozen=True):
+    """Why something is told: the message it follows from, when that happened, and when it was received."""
+
+    message_id: str
+    at: float
+    received_at: float
+
+
+def created(cause: Cause, row: DeviceRow) -> Told:
     """Tell that a device is reached at an address, or still is."""
-    return _of_device(cause, WEB_CREATED if row.platform == "web" else CREATED, row, at)
+    return _of_device(cause, WEB_CREATED if row.platform == "web" else CREATED, row, cause.received_at)
 
 
-def removed(cause: str, row: DeviceRow, at: float) -> Told:
-    """Tell that a device, as it was, is not reached at its address any more."""
-    return _of_device(cause, WEB_REMOVED if row.platform == "web" else REMOVED, row, at)
+def removed(cause: Cause, row: DeviceRow) -> Told:
+    """Tell that a device, as it was, is not reached at its address any more.
+
+    The cause may be another person's: of this one it says nothing newer than what was known.
+    """
+    return _of_device(cause, WEB_REMOVED if row.platform == "web" else REMOVED, row, row.received_at)
 
 
-def moved(cause: str, before: DeviceRow, after: DeviceRow, at: float) -> Told:
+def moved(cause: Cause, before: DeviceRow, after: DeviceRow) -> Told:
     """Tell the new owner's tools that a device was somebody else's."""
-    message = _Message("track", after.person, _time(at), MOVED, properties=_properties(after, before.person))
+    properties = _properties(after, before.person)
+    message = _Message(
+        "track", after.person, _time(cause.at), _time(cause.received_at), MOVED, properties=properties
+    )
     return _told(cause, MOVED, after, message)
 
 
-def aliased(cause: str, old: str, row: DeviceRow, at: float) -> Told:
+def aliased(cause: Cause, old: str, row: DeviceRow) -> Told:
     """Tell that a provisional person turned out to be the device's owner."""
-    return _told(cause, "alias", row, _Message("alias", row.person, _time(at), previous_id=old))
+    message = _Message("alias", row.person, _time(cause.at), _time(cause.received_at), previous_id=old)
+    return _told(cause, "alias", row, message)
 
 
-def _of_device(cause: str, event: str, row: DeviceRow, at: float) -> Told:
+def _of_device(cause: Cause, event: str, row: DeviceRow, heard_at: float) -> Told:
     device, app = _Device(row.id, row.address, row.platform), _App(row.app, row.app_version)
     context = _Context(device, app, row.locale, row.timezone)
-    message = _Message("track", row.person, _time(at), event, properties=_properties(row), context=context)
+    message = _Message(
+        "track",
+        row.person,
+        _time(cause.at),
+        _time(heard_at),
+        event,
+        properties=_properties(row),
+        context=context,
+    )
     return _told(cause, event, row, message)
 
 
@@ -135,9 +162,9 @@ def _properties(row: DeviceRow, previous: str | None = None) -> _Properties:
     return _Properties(row.id, row.platform, row.app, row.app_version, row.locale, row.timezone, previous)
 
 
-def _told(cause: str, what: str, row: DeviceRow, message: _Message) -> Told:
+def _told(cause: Cause, what: str, row: DeviceRow, message: _Message) -> Told:
     """Make a message whose id depends on its cause alone, so that it is told once."""
-    parts = "\0".join((cause, what, row.id, row.person or "", row.kind or "", row.address or ""))
+    parts = "\0".join((cause.message_id, what, row.id, row.person or "", row.kind or "", row.address or ""))
     name = blake2b(parts.encode("utf-8", "replace"), digest_size=16).hexdigest()
     return Told(f"push-{name}", _encode(message))
 

@@ -15,7 +15,7 @@ from ..outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
 from ..state.campaigns import Campaigns, SendState, Settled, Single, Stood
 from .audience import NOBODY, Person, unreachable
 from .hours import Quiet, end_of_quiet, zone
-from .mailing import AGAIN, REMOVES, Parts
+from .mailing import AGAIN, FRESH_S, REMOVES, Parts
 from .registry import Dead
 from .sender import GIVE_UP_S, Sender
 from .together import Together
@@ -116,24 +116,51 @@ class Pushes:
         return _outcome([*told, *kept])
 
     async def _send(self, key: str, devices: Sequence[Device], made: Mapping[str, bytes]) -> Sequence[_Told]:
-        """Send to each device, and keep every answer. Raises what became of the first without one."""
-        sending = (self._sender.send(made[device.id]) for device in devices)
+        """Send to each device, and keep every answer. Raises what became of the first without one.
+
+        A device that went to somebody else while it waited for its place is left out.
+        """
+        sending = (self._sent(device, made[device.id]) for device in devices)
         said = await asyncio.gather(*sending, return_exceptions=True)
         told = [
             _Told(device, one) for device, one in zip(devices, said, strict=True) if isinstance(one, Verdict)
         ]
         await self._keep(key, told)
+        left = [device.id for device, one in zip(devices, said, strict=True) if one is None]
+        if left:
+            await self._settled.ask((key, [Settled(one, SendState.SKIPPED, "moved") for one in left]))
         for one in said:
             if isinstance(one, BaseException):
                 raise one
         return told
 
+    async def _sent(self, device: Device, body: bytes) -> Verdict | None:
+        """Send when the pace has a place; None where the device is not to be told any more by then."""
+        began_s = self._clock.monotonic()
+        await self._sender.pace.admit()
+        if self._clock.monotonic() - began_s > FRESH_S and not await self._is_still_theirs(device):
+            return None
+        if device.person is not None and self._parts().held_back(device.person):
+            return None
+        return await self._sender.send_now(body)
+
+    async def _is_still_theirs(self, device: Device) -> bool:
+        """Whether a device is, and is reached, as it was when its push was made, and its person agrees."""
+        now = (await self._parts().registry.find_many([device.id])).get(device.id)
+        if now is None or (now.person, now.address) != (device.person, device.address):
+            return False
+        people = await self._parts().registry.people({device.person or ""})
+        return not unreachable(now, people.get(device.person or "", NOBODY))
+
     async def _keep(self, key: str, told: Sequence[_Told]) -> None:
-        """Write what became of each device, and take dead addresses out of the registry."""
-        await self._settled.ask((key, [_settled(one) for one in told]))
+        """Take dead addresses out of the registry, then write what became of each device.
+
+        In this order: an answer that is written is not asked for again, after a crash neither.
+        """
         dead = [made for one in told if (made := _dead(one)) is not None]
         if dead:
             await self._parts().registry.remove(dead)
+        await self._settled.ask((key, [_settled(one) for one in told]))
 
 
 def _skipped(devices: Sequence[Device], person: Person, trigger: Trigger) -> Skipped | None:

@@ -16,13 +16,17 @@ from ..device import Address, Device, Noted
 from ..identity import JUNK
 from ..state.devices import DeviceRow, Devices, Tally
 from .audience import NOBODY, Person
-from .rules import Terms, World, apply, concerned, withdraw
+from .rules import apply, withdraw
 from .settings import PushSettings
 from .together import Together
+from .world import Terms, World, concerned
 
 APPLIED_AT_ONCE = 2000
 ASKED_AT_ONCE = 2000
 WITHDRAWN_AT_ONCE = 5000
+SWEPT_SHARE = 0.25
+SWEPT_LEAST = 100
+"""A sweep takes more than this share only of fewer devices: it would be a clock, or an intake, that was out."""
 NO_PROJECT = ""
 """The project of a registry without an FCM account."""
 
@@ -77,29 +81,36 @@ class Registry:
         return await self._applying.ask_all(noted)
 
     def _apply(self, noted: Sequence[Noted]) -> Sequence[tuple[str, ...]]:
-        concern = concerned(noted)
         with self._rows.begin() as connection:
-            rows = {row.id: row for row in self._rows.by_id(connection, concern.devices)}
-            gaining = concern.gaining(rows)
-            namesakes = gaining - rows.keys()
-            rows |= {row.id: row for row in self._rows.by_id(connection, namesakes)}
-            elsewhere = concern.places - {row.place for row in rows.values()}
-            rows |= {row.id: row for row in self._rows.by_address(connection, elsewhere)}
-            rows |= {row.id: row for row in self._rows.by_person(connection, concern.owned)}
-            people = self._rows.people(connection, concern.people | gaining)
-            counts = self._rows.counts(connection, concern.owned | gaining)
-            world = World(self._terms, rows.values(), people, counts)
+            world = self._world(connection, noted)
             reports = [apply(world, one) for one in noted]
             self._write(connection, world)
         self._say(world)
         return reports
+
+    def _world(self, connection: Connection, noted: Sequence[Noted]) -> World:
+        """Read what these messages concern, and no more."""
+        concern = concerned(noted)
+        people = {row.person: row for row in self._rows.people(connection, concern.people)}
+        turned_up = {name for name in concern.proven if name not in people or not people[name].proven}
+        rows = {row.id: row for row in self._rows.by_id(connection, concern.devices | turned_up)}
+        gaining = concern.gaining(rows)
+        namesakes = gaining - rows.keys()
+        rows |= {row.id: row for row in self._rows.by_id(connection, namesakes)}
+        elsewhere = concern.places - {row.place for row in rows.values()}
+        rows |= {row.id: row for row in self._rows.by_address(connection, elsewhere)}
+        rows |= {row.id: row for row in self._rows.by_person(connection, concern.owned)}
+        people |= {row.person: row for row in self._rows.people(connection, gaining - concern.people)}
+        counts = self._rows.counts(connection, concern.owned | gaining)
+        asked, now = concern.people | gaining, self._clock.now()
+        return World(self._terms, rows.values(), people.values(), counts, asked, now)
 
     @property
     def _terms(self) -> Terms:
         wanted = self.settings.traits
         traits = None if wanted == "all" else frozenset(wanted)
         junk = JUNK | {word.lower() for word in self.junk}
-        return Terms(self.settings.devices_per_person, traits, junk)
+        return Terms(self.settings.devices_per_person, traits, junk, self.settings.device_ids)
 
     def _write(self, connection: Connection, world: World) -> None:
         self._rows.drop(connection, world.gone)
@@ -225,16 +236,20 @@ class Registry:
             self._say(world)
         return changed
 
-    async def sweep(self, *, dry_run: bool = False) -> Swept:
+    async def sweep(self, *, dry_run: bool = False, by_hand: bool = False) -> Swept:
         """Remove addresses whose token was not reported for `stale_after` (P011).
 
-        It does not run when no token at all was reported for `quiet_for`: then it is the intake that is out.
+        It does not run when no token at all was reported for `quiet_for`: then it is the intake that is out;
+        nor, unless `by_hand`, when much of all devices would go at once: then it was out, or a clock was.
         """
+        before = self._clock.now() - self.settings.stale_after.total_seconds()
         if why := await asyncio.to_thread(self._too_quiet):
             return Swept(refused=why)
-        before = self._clock.now() - self.settings.stale_after.total_seconds()
+        stale = await asyncio.to_thread(self._count_stale, before)
+        if not by_hand and (why := await asyncio.to_thread(self._too_many, stale)):
+            return Swept(refused=why)
         if dry_run:
-            return Swept(await asyncio.to_thread(self._count_stale, before))
+            return Swept(stale)
         removed = 0
         while swept := await asyncio.to_thread(self._sweep_some, before):
             removed += swept
@@ -248,6 +263,16 @@ class Registry:
             return ""
         since = f"no token was reported for {quiet_s / 86400:.1f} days" if newest else "no device is known"
         return f"{since}: nothing is removed, as it may be the intake that is out"
+
+    def _too_many(self, stale: int) -> str:
+        with self._engine.connect() as connection:
+            active = self._rows.count_active(connection)
+        if stale < SWEPT_LEAST or stale <= SWEPT_SHARE * active:
+            return ""
+        return (
+            f"{stale:,} of {active:,} devices at once: nothing is removed, as it may be the intake or a clock "
+            "that was out; look at  towpath push status, then remove them with  towpath push devices prune"
+        )
 
     def _count_stale(self, before: float) -> int:
         with self._engine.connect() as connection:

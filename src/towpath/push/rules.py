@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from ..device import (
-    Address,
-    Deleted,
-    Joined,
-    Noted,
-    Profiled,
-    Registered,
-    Seen,
-    Traits,
-    Unregistered,
-)
-from ..identity import JUNK
-from ..state.devices import DeviceRow, PersonRow, Told
+from ..device import Deleted, Joined, Noted, Profiled, Registered, Seen, Traits, Unregistered
+from ..state.devices import DeviceRow, PersonRow
 from . import outbox
+from .outbox import Cause
+from .world import Terms, World, proves
 
 DAY_S = 86400.0
 SEEN_S = 3600.0
@@ -30,161 +20,11 @@ SEEN_S = 3600.0
 TRY_AGAIN_S = 30 * DAY_S
 """When an address of another project that is reported again is tried again."""
 TRAITS_BYTES = 32 * 1024
+AHEAD_S = 60.0
+"""What came so much later than it is now came by a clock that was ahead: it orders nothing."""
 NOT_TOLD = Traits()
 
 Binding: TypeAlias = tuple[str, str]
-
-
-class Terms(Struct, frozen=True):
-    """The settings that the rules depend on. `traits` None keeps all."""
-
-    per_person: int = 500
-    traits: frozenset[str] | None = None
-    junk: frozenset[str] = JUNK
-
-
-class Concern(Struct):
-    """Devices, addresses and persons that events name; `owned` are persons whose devices all matter."""
-
-    devices: set[str] = msgspec.field(default_factory=set)
-    places: set[Address] = msgspec.field(default_factory=set)
-    people: set[str] = msgspec.field(default_factory=set)
-    owned: set[str] = msgspec.field(default_factory=set)
-    owners: dict[str, set[str]] = msgspec.field(default_factory=dict)
-
-    def add(self, event: Any) -> None:
-        """Add what one event names."""
-        match event:
-            case Registered():
-                self.devices.add(event.device)
-                self.places.add(event.address)
-                self.owners.setdefault(event.device, set()).add(event.person)
-            case Unregistered():
-                self.devices |= {event.device} - {""}
-                self.places |= {event.address} if event.address and not event.device else set()
-            case Seen():
-                self.devices.add(event.device)
-            case Profiled():
-                self.people.add(event.person)
-            case Joined():
-                self.owned |= {event.old, event.new}
-                self.people |= {event.old, event.new}
-            case Deleted():
-                self.owned.add(event.person)
-                self.people.add(event.person)
-
-    def gaining(self, rows: Mapping[str, DeviceRow]) -> set[str]:
-        """The persons who may gain a device, and the devices themselves: they may be provisional persons."""
-        return {
-            name
-            for device, persons in self.owners.items()
-            for name in (device, *persons)
-            if (row := rows.get(device)) is None or persons != {row.person} or row.status != "active"
-        }
-
-
-def concerned(noted: Collection[Noted]) -> Concern:
-    """What has to be read before these messages are applied."""
-    found = Concern()
-    for one in noted:
-        for event in one.events:
-            found.add(event)
-    return found
-
-
-class World:
-    """The devices and people that a batch of messages concerns, as it leaves them.
-
-    `counts` says how many active devices persons have who may gain one. Afterwards `changes`, `gone`,
-    `changed_people` and `gone_people` are to be written, what concerns the `untold` to be taken out of the
-    outbox, and `told` to be put into it.
-    """
-
-    def __init__(
-        self,
-        terms: Terms,
-        devices: Iterable[DeviceRow] = (),
-        people: Iterable[PersonRow] = (),
-        counts: Mapping[str, int] | None = None,
-    ) -> None:
-        self.terms = terms
-        self.devices = {row.id: row for row in devices}
-        self.people = {row.person: row for row in people}
-        self.told: list[Told] = []
-        self.gone: set[str] = set()
-        self.changed_people: set[str] = set()
-        self.gone_people: set[str] = set()
-        self.untold: set[str] = set()
-        self._before = dict(self.devices)
-        self._changed: dict[str, None] = {}
-        self._counts = dict(counts or {})
-        self._holders = {row.place: row.id for row in self.devices.values() if row.address is not None}
-
-    @property
-    def changes(self) -> list[tuple[DeviceRow | None, DeviceRow]]:
-        """The devices to be written, each with what it was before; one that was deleted is new."""
-        return [
-            (None if name in self.gone else self._before.get(name), self.devices[name])
-            for name in self._changed
-            if name in self.devices
-        ]
-
-    def holder(self, place: Address | None) -> DeviceRow | None:
-        """The device that has an address."""
-        found = self._holders.get(place)
-        return None if found is None else self.devices[found]
-
-    def of(self, person: str) -> list[DeviceRow]:
-        """A person's devices, removed ones too."""
-        return [row for row in self.devices.values() if row.person == person]
-
-    def count(self, person: str) -> int:
-        """How many active devices a person has."""
-        return self._counts.get(person, 0)
-
-    def put(self, row: DeviceRow) -> None:
-        """Change a device, or add one."""
-        self._leave(row.id)
-        self.devices[row.id] = row
-        self._changed[row.id] = None
-        if (place := row.place) is not None:
-            self._holders[place] = row.id
-        self._tally(row, 1)
-
-    def delete(self, device: str) -> None:
-        """Delete a device."""
-        self._leave(device)
-        del self.devices[device]
-        self.gone.add(device)
-
-    def put_person(self, row: PersonRow) -> None:
-        """Change what is known of a person."""
-        self.people[row.person] = row
-        self.changed_people.add(row.person)
-        self.gone_people.discard(row.person)
-
-    def delete_person(self, person: str) -> None:
-        """Forget what is known of a person."""
-        if self.people.pop(person, None) is not None:
-            self.changed_people.discard(person)
-            self.gone_people.add(person)
-
-    def untell(self, person: str) -> None:
-        """Tell nothing more of a person, of what was not told yet either."""
-        self.untold.add(person)
-        self.told = [one for one in self.told if not one.concerns(person)]
-
-    def _leave(self, device: str) -> None:
-        before = self.devices.get(device)
-        if before is not None:
-            place = before.place
-            if self._holders.get(place) == device:
-                del self._holders[place]
-            self._tally(before, -1)
-
-    def _tally(self, row: DeviceRow, by: int) -> None:
-        if row.person is not None and row.status == "active":
-            self._counts[row.person] = self._counts.get(row.person, 0) + by
 
 
 class _Turn:
@@ -203,20 +43,20 @@ class _Turn:
         self, at: float, *pairs: tuple[DeviceRow | None, DeviceRow], alias: str = "", joined: bool = False
     ) -> None:
         """Put devices as they are now, and tell whom it concerns. `joined`: the old owner is the new one."""
-        told = self.world.told
+        told, cause = self.world.told, Cause(self.cause, at, self.received_at)
         bound = {_binding(after) for _, after in pairs}
         for before, _ in pairs:
             gone = None if before is None or joined else _binding(before)
             if before is not None and gone is not None and gone not in bound:
-                told.append(outbox.removed(self.cause, before, at))
+                told.append(outbox.removed(cause, before))
         if alias:
-            told.append(outbox.aliased(self.cause, alias, pairs[-1][1], at))
+            told.append(outbox.aliased(cause, alias, pairs[-1][1]))
         for before, after in pairs:
             if before is not None and not joined and _has_moved(before, after):
-                told.append(outbox.moved(self.cause, before, after, at))
-            self.world.put(self._announced(before, after, at))
+                told.append(outbox.moved(cause, before, after))
+            self.world.put(self._announced(before, after, cause))
 
-    def _announced(self, before: DeviceRow | None, after: DeviceRow, at: float) -> DeviceRow:
+    def _announced(self, before: DeviceRow | None, after: DeviceRow, cause: Cause) -> DeviceRow:
         """The device, told of where it is new there, or a day has passed since it was told of (P043)."""
         binding = _binding(after)
         if binding is None:
@@ -224,7 +64,7 @@ class _Turn:
         known = before is not None and _binding(before) == binding
         if known and after.registered_at - after.told_at <= DAY_S:
             return after
-        self.world.told.append(outbox.created(self.cause, after, at))
+        self.world.told.append(outbox.created(cause, after))
         return replace(after, told_at=after.registered_at)
 
 
@@ -266,27 +106,44 @@ def _register(turn: _Turn, event: Registered) -> None:
     row, order = world.devices.get(event.device), turn.order(event.at)
     if event.device.lower() in terms.junk:
         return turn.reports.append(f"{event.device!r} is no id of one device: nothing was registered")
-    if row is not None and row.order > order:
+    if row is not None and _is_newer(turn, row, order):
         turn.reports.append("older than what is known of this device: it stays as it is")
         return _take_off(turn, event, order)
+    if row is not None and _is_taking(row, event):
+        return turn.reports.append(
+            "who has this device has proved it, and its token did not come along: it stays theirs"
+        )
     named, provisional = _owner(turn, event)
     if row is not None and row.cause == turn.cause:
         return None  # the same message again: it must not bring back what was removed since
     person = _within_limit(turn, named, row)
-    if provisional and _is_somebody_else(world, row, event.device):
+    if provisional and (_has_another(world, row, event.device) or _is_taken(world, event)):
         turn.reports.append(f"{event.device!r} is the userId of a person known here: this device is nobody's")
         person = None
     holder = _holder_to_leave(turn, event, order)
-    keeps = holder is not None and holder.order > order
+    keeps = holder is not None and _is_newer(turn, holder, order)
     after = _registered(turn, row, event, person, provisional=provisional, addressed=not keeps)
     pairs: list[tuple[DeviceRow | None, DeviceRow]] = [(row, after)]
-    if not provisional and (namesake := world.devices.get(named)) is not None and namesake.provisional:
-        world.put(replace(namesake, person=None, provisional=False))
+    if not provisional:
+        _free_namesake(world, named)
+        _know(world, event)
     if holder is not None and not keeps:
         pairs.insert(0, (holder, replace(holder, kind=None, address=None)))
-    old = "" if row is None or provisional or person is None else _merged(turn, row, person)
+    old = "" if row is None or provisional or person is None else _merged(turn, row, event)
     turn.change(event.at, *pairs, alias=old)
     return None
+
+
+def _is_newer(turn: _Turn, row: DeviceRow, order: tuple[float, float]) -> bool:
+    """Whether what is known of a device was said later; not where a clock that was ahead says so."""
+    return row.order > order and row.received_at <= turn.world.now + AHEAD_S
+
+
+def _is_taking(row: DeviceRow, event: Registered) -> bool:
+    """Whether a client that knows no more than a device's id would take it from who has proved it (D13)."""
+    if event.word != "client" or not row.proven or row.person in (None, event.person):
+        return False
+    return row.status == "active" and row.place not in (None, event.address)
 
 
 def _owner(turn: _Turn, event: Registered) -> tuple[str, bool]:
@@ -299,11 +156,33 @@ def _owner(turn: _Turn, event: Registered) -> tuple[str, bool]:
     return event.person, False
 
 
-def _is_somebody_else(world: World, row: DeviceRow | None, device: str) -> bool:
-    """Whether a device is called like a person who has signed in on another.
+def _is_taken(world: World, event: Registered) -> bool:
+    """Whether a device is called like a person known from more than a client's word, by a client's word.
 
     Nothing proves the id of a device: whoever calls one like a person would get that person's pushes (D13).
     """
+    known = world.people.get(event.device)
+    return event.word == "client" and known is not None and known.proven
+
+
+def _free_namesake(world: World, person: str) -> None:
+    """A person has turned up who is called like a device: it cannot stand for them any more (D13)."""
+    namesake = world.devices.get(person)
+    if namesake is not None and namesake.provisional:
+        world.put(replace(namesake, person=None, provisional=False))
+
+
+def _know(world: World, event: Registered) -> None:
+    """Remember that the owner of a device is a person, for when no device of theirs is left to say so."""
+    if not proves(event) or event.person not in world.asked:
+        return
+    row = world.people.get(event.person) or PersonRow(event.person)
+    if not row.proven:
+        world.put_person(replace(row, named=True, proven=True))
+
+
+def _has_another(world: World, row: DeviceRow | None, device: str) -> bool:
+    """Whether a device is called like a person who has signed in on another."""
     itself = row is not None and row.person == device and row.status == "active"
     return world.count(device) - itself > 0
 
@@ -322,7 +201,7 @@ def _holder_to_leave(turn: _Turn, event: Registered, order: tuple[float, float])
     holder = turn.world.holder(event.address)
     if holder is None or holder.id == event.device:
         return None
-    if holder.order > order:
+    if _is_newer(turn, holder, order):
         turn.reports.append("its address was reported by another device since: it stays there")
     return holder
 
@@ -330,7 +209,9 @@ def _holder_to_leave(turn: _Turn, event: Registered, order: tuple[float, float])
 def _take_off(turn: _Turn, event: Registered, order: tuple[float, float]) -> None:
     """A late report says at least that the address had left whoever reported it before that (P042)."""
     holder = turn.world.holder(event.address)
-    if holder is not None and holder.id != event.device and holder.order < order:
+    if holder is None or holder.id == event.device or holder.order == order:
+        return
+    if not _is_newer(turn, holder, order):
         turn.change(event.at, (holder, replace(holder, kind=None, address=None)))
 
 
@@ -350,38 +231,45 @@ def _registered(
         provisional=provisional and person is not None,
         history=known.history or (provisional and event.history),
         claimed=known.claimed or not provisional,
+        proven=event.word != "client" or (known.proven and known.person == person),
         kind=None if address is None else address.kind,
         address=None if address is None else address.value,
         platform=event.platform or known.platform,
         status="disabled" if refused else "active",
         reason=known.reason if refused else "",
         removed_at=known.removed_at if refused else 0.0,
-        first_seen=min(known.first_seen, event.at),
         registered_at=event.at,
         changed_at=event.at,
         received_at=turn.received_at,
         cause=turn.cause,
-        seen_at=max(known.seen_at, event.at),
+        seen_at=event.at if known.seen_at > turn.world.now + AHEAD_S else max(known.seen_at, event.at),
         **_told_traits(event.traits),
     )
 
 
-def _merged(turn: _Turn, row: DeviceRow, person: str) -> str:
+def _merged(turn: _Turn, row: DeviceRow, event: Registered) -> str:
     """Merge the provisional person into who signed in: once, the first time (P025). Returns whom.
 
-    Whoever has a copied client key can call a device like somebody: a person of whom more is known than that
-    device is nobody's to merge (D13, D17).
+    Whoever has a copied client key can call a device like somebody, whom maybe only other tools know. So a
+    person of whom more is known than that device is nobody's to merge, and a client's word merges only who
+    is called as no person can be (D13, D17).
     """
     world = turn.world
     if row.claimed or (row.person is not None and not row.provisional):
         return ""
-    known = world.people.get(row.id)
-    if _is_somebody_else(world, row, row.id) or (known is not None and known.named):
+    known, a_device = world.people.get(row.id), world.terms.names_device(row.id)
+    somebody = known is not None and (known.proven or (known.named and not a_device))
+    if somebody or _has_another(world, row, row.id):
         turn.reports.append(f"{row.id!r} is the id of a person known here: they were not merged")
         return ""
     if not row.provisional:
         return ""
-    _join_people(world, row.id, person)
+    if event.word != "server" and not a_device:
+        turn.reports.append(
+            f"{row.id!r} may be a person's id: not merged, as only a server or push.device_ids can tell"
+        )
+        return ""
+    _join_people(world, row.id, event.person)
     return row.id if row.history else ""
 
 
@@ -392,15 +280,26 @@ def _unregister(turn: _Turn, event: Unregistered) -> None:
         if event.device:  # so that an older report, still on its way, does not bring it in
             world.put(_tombstone(turn, event))
         return turn.reports.append("no such device is registered")
-    if row.order > turn.order(event.at):
+    if _is_newer(turn, row, turn.order(event.at)):
         return turn.reports.append("older than what is known of this device: it stays as it is")
     if row.cause == turn.cause:
         return None
+    if not _may_go(row, event):
+        return turn.reports.append(
+            "neither its token nor its person's userId came along: anybody may know its id, so it stays"
+        )
     gone = {"status": "removed", "reason": event.reason, "removed_at": event.at}
     order = {"changed_at": event.at, "received_at": turn.received_at, "cause": turn.cause}
     after: DeviceRow = replace(row, **gone, **order, seen_at=max(row.seen_at, event.at))
     turn.change(event.at, (row, after))
     return None
+
+
+def _may_go(row: DeviceRow, event: Unregistered) -> bool:
+    """Whether who unregisters a device knows more of it than its id, as a client has to (D13)."""
+    if event.word == "server" or row.person is None:
+        return True
+    return event.person == row.person or (event.address is not None and event.address == row.place)
 
 
 def _tombstone(turn: _Turn, event: Unregistered) -> DeviceRow:
@@ -441,14 +340,19 @@ def _told_traits(traits: Traits) -> dict[str, str]:
 def _profile(turn: _Turn, event: Profiled) -> None:
     world = turn.world
     if event.person.lower() in world.terms.junk:
-        return
+        return None
     row = world.people.get(event.person) or PersonRow(event.person, named=False)
-    after = replace(row, named=row.named or event.named)
+    if row.proven and event.anonymous and event.word == "client":
+        return turn.reports.append(f"{event.person!r} is a userId: as anonymousId it does not speak for them")
+    after = replace(row, named=row.named or event.named, proven=row.proven or proves(event))
+    if after.proven and not row.proven:
+        _free_namesake(world, event.person)
     after = _with_traits(turn, after, _kept(world.terms, event.traits), event.at)
     if event.consent is not None:
-        after = _with_consent(after, event.at, consent=event.consent)
+        after = _with_consent(turn, after, event.at, consent=event.consent)
     if after != row and (after.named or after.traits != b"{}" or after.consent is not None):
         world.put_person(after)
+    return None
 
 
 def _kept(terms: Terms, traits: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -461,16 +365,19 @@ def _with_traits(turn: _Turn, row: PersonRow, traits: Mapping[str, Any], at: flo
     if not traits:
         return row
     known = msgspec.json.decode(row.traits)
-    merged = {**known, **traits} if at >= row.at else {**traits, **known}
+    latest = 0.0 if row.at > turn.world.now + AHEAD_S else row.at
+    merged = {**known, **traits} if at >= latest else {**traits, **known}
     left = msgspec.json.encode({name: value for name, value in merged.items() if value is not None})
     if len(left) > TRAITS_BYTES:
         turn.reports.append(f"the person's traits would have {len(left)} bytes, more than {TRAITS_BYTES}")
         return row
-    return replace(row, traits=left, at=max(at, row.at))
+    return replace(row, traits=left, at=max(at, latest))
 
 
-def _with_consent(row: PersonRow, at: float, *, consent: bool) -> PersonRow:
+def _with_consent(turn: _Turn, row: PersonRow, at: float, *, consent: bool) -> PersonRow:
     """What was said last counts; of two said at the same time, the refusal (D09)."""
+    if row.consent_at > turn.world.now + AHEAD_S:
+        return replace(row, consent=consent, consent_at=at)
     if at < row.consent_at or (at == row.consent_at and row.consent is False):
         return row
     return replace(row, consent=consent, consent_at=at)
@@ -488,6 +395,7 @@ def _join_people(world: World, old: str, new: str) -> None:
         replace(
             mine,
             named=True,
+            proven=mine.proven or known.proven,
             traits=encoded if len(encoded) <= TRAITS_BYTES else mine.traits,
             at=max(known.at, mine.at),
             consent=all(said) if said else None,

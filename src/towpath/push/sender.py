@@ -26,7 +26,7 @@ from ..http import (
 )
 from ..outcome import Outcome, Retry
 from ..redaction import header_secrets, redact
-from ..transport_http2 import TIMEOUT_S, Http2Transport
+from ..transport_http2 import Http2Transport
 from ..vendors.fcm import FCM_URL, SCOPES, send_headers, send_path
 from ..vendors.google import UNAUTHENTICATED, Credential, Tokens, read_service_account
 from .pace import HEADROOM, RAMP_S, RATE_PER_S, Pace, retry_s
@@ -44,6 +44,8 @@ ENOUGH_TO_JUDGE = 200
 
 IN_FLIGHT_S = 0.25
 LEAST_IN_FLIGHT = 8
+TIMEOUT_S = 15.0
+"""FCM asks for at least 10."""
 SIGNED_IN_S = 10.0
 RENEW_S = 60.0
 

@@ -6,10 +6,18 @@ import re
 from datetime import time, timedelta
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ..destination import Settings
-from ..device import Platform
+from ..device import INSTALLATION, Platform
 from ..mapping.expression import BadExpression
 from ..mapping.filters import Filter
 from ..message import Message
@@ -42,6 +50,14 @@ TimeOfDay: TypeAlias = Annotated[
 def _zone_name(value: str) -> str:
     if str(zone(value, "")) != value:
         raise ValueError("is no time zone; write one like Europe/Vienna")
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
     return value
 
 
@@ -143,6 +159,12 @@ class PushSettings(Settings):
     )
     devices_per_person: int = Field(
         default=500, ge=1, le=10_000, description="Most devices one person can have."
+    )
+    device_ids: Annotated[str, AfterValidator(_pattern)] = Field(
+        default=INSTALLATION,
+        description="What the ids of devices look like, and those of people never do: a regular expression "
+        "for all of it, by default for Firebase installation ids. When an app's key says that somebody has "
+        "signed in, only the provisional person of such a device is merged into theirs.",
     )
     timezone: Annotated[str, BeforeValidator(str)] = Field(
         default="UTC", description="The time zone of devices that tell none."

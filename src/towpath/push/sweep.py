@@ -26,6 +26,7 @@ class Sweep(Job[SweepSettings]):
     kind = "sweep"
     about = "Removes devices whose token was not reported for two months, and forgets those long removed."
     Settings = SweepSettings
+    pool = "upkeep"
 
     def __init__(self, registry: Callable[[], Registry]) -> None:
         self._registry = registry

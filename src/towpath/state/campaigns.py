@@ -7,7 +7,7 @@ or skipped. What is in flight when a process dies may have been taken, or not: `
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, TypeAlias
 
@@ -17,10 +17,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Table,
     and_,
     bindparam,
     case,
     delete,
+    exists,
     func,
     insert,
     or_,
@@ -68,6 +70,8 @@ _SETTLE = (
 OVER = frozenset(state for state, after in MOVES.items() if not after)
 HOLDS = OVER | {"paused"}
 CHUNK = 500
+ERASED = "erased"
+"""Why a send is skipped whose person was erased."""
 
 
 class Held(Exception):
@@ -223,6 +227,26 @@ class Campaigns:
                 _drop_pending(connection, campaign, to, now)
             return moved
 
+    def retry(self, campaign: int, codes: Collection[str], now: float) -> int:
+        """Make sends that failed with these codes pending again, as if due now. Returns how many.
+
+        A campaign that was done is scheduled again; of one that is at work, or cancelled, none is taken.
+        """
+        mine = push_campaigns.c.id == campaign
+        idle = select(push_campaigns.c.id).where(
+            mine, push_campaigns.c.state.in_(("done", "paused", "stopped"))
+        )
+        sends = push_sends.c
+        failed = and_(sends.campaign.in_(idle), sends.state == SendState.FAILED, sends.code.in_(codes))
+        anew = {"state": SendState.PENDING, "due_at": now, "first_due_at": now, "attempts": 0, "code": ""}
+        done = and_(mine, push_campaigns.c.state == "done")
+        with self._engine.begin() as connection:
+            taken = connection.execute(update(push_sends).where(failed).values(anew)).rowcount
+            if taken:
+                change = update(push_campaigns).where(done)
+                connection.execute(change.values(state="scheduled", reason="", ended_at=0.0))
+            return taken
+
     # -- sends -----------------------------------------------------------------------------------------
 
     def enlist(self, campaign: int, devices: Sequence[Enlisted], cursor: str, now: float) -> None:
@@ -249,10 +273,23 @@ class Campaigns:
         mine = push_campaigns.c.id == campaign
         with self._engine.begin() as connection:
             _check_not_held(connection, campaign)
-            if rows:
-                connection.exec_driver_sql(_ENLIST, rows)
-            more = push_campaigns.c.enlisted + len(rows)
+            new = connection.exec_driver_sql(_ENLIST, rows).rowcount if rows else 0
+            more = push_campaigns.c.enlisted + new
             connection.execute(update(push_campaigns).where(mine).values(cursor=cursor, enlisted=more))
+
+    def elsewhere(self, campaign: int, project: str) -> str:
+        """Another project whose devices a campaign still goes to and `project` does not know; or empty."""
+        here, there, sends = devices.alias(), devices.alias(), push_sends.c
+        known = exists().where(here.c.project == project, here.c.id == sends.device)
+        with reading(self._engine) as connection:
+            for other in _projects(connection):
+                theirs = exists().where(there.c.project == other, there.c.id == sends.device)
+                query = select(sends.device).where(
+                    sends.campaign == campaign, sends.state == SendState.PENDING, theirs, ~known
+                )
+                if other != project and connection.execute(query.limit(1)).first() is not None:
+                    return other
+        return ""
 
     def recover(self, campaign: int) -> int:
         """Make what a process left in flight pending again; how many devices may be told twice."""
@@ -378,17 +415,19 @@ class Campaigns:
     # -- forgetting ------------------------------------------------------------------------------------
 
     def forget_people(self, ids: Collection[str]) -> None:
-        """Forget every send to these persons, or to devices that have these ids or are theirs: an erasure."""
+        """Forget whom sends went to, of these persons or of devices that have these ids or are theirs.
+
+        An erasure: of a campaign's sends it stays that there was one, and what became of it.
+        """
         with self._engine.begin() as connection:
             _forget_in_settings(connection, frozenset(ids))
             for start in range(0, len(ids), CHUNK):
                 some = list(ids)[start : start + CHUNK]
                 theirs = select(devices.c.id).where(devices.c.person.in_(some))
-                for table in (push_sends, push_singles):
-                    named = or_(
-                        table.c.person.in_(some), table.c.device.in_(some), table.c.device.in_(theirs)
-                    )
-                    connection.execute(delete(table).where(named))
+                ours = select(push_sends.c.device).where(push_sends.c.person.in_(some))
+                _move_cursors(connection, [some, theirs, ours])
+                _make_nameless(connection, _of(push_sends, some, theirs))
+                connection.execute(delete(push_singles).where(_of(push_singles, some, theirs)))
 
     def prune(self, before: float) -> int:
         """Forget campaigns that ended, and pushes of events, before a time. Returns how many sends."""
@@ -403,10 +442,9 @@ class Campaigns:
 
 
 def _forget_in_settings(connection: Connection, ids: frozenset[str]) -> None:
-    """Take ids out of the audiences and the places of campaigns.
+    """Take ids out of the audiences of campaigns.
 
-    An id becomes "", which is nobody's: an audience without persons would be everybody. A device's id stands
-    as `cursor` only to say how far enlisting came, so an ended campaign does without.
+    An id becomes "", which is nobody's: an audience without persons would be everybody.
     """
     columns = (push_campaigns.c.id, push_campaigns.c.settings)
     for campaign, settings in connection.execute(select(*columns)).all():
@@ -417,8 +455,35 @@ def _forget_in_settings(connection: Connection, ids: frozenset[str]) -> None:
         told["audience"]["persons"] = list(dict.fromkeys("" if one in ids else one for one in persons))
         mine = update(push_campaigns).where(push_campaigns.c.id == campaign)
         connection.execute(mine.values(settings=msgspec.json.encode(told).decode()))
-    ended = and_(push_campaigns.c.cursor.in_(ids), push_campaigns.c.state.in_(OVER))
-    connection.execute(update(push_campaigns).where(ended).values(cursor=""))
+
+
+def _of(table: Table, ids: Sequence[str], theirs: Any) -> ColumnElement[bool]:
+    """What concerns these persons and devices."""
+    return or_(table.c.person.in_(ids), table.c.device.in_(ids), table.c.device.in_(theirs))
+
+
+def _move_cursors(connection: Connection, named: Sequence[Any]) -> None:
+    """Take ids out of the places where enlisting goes on: to before them, as a device is enlisted once."""
+    place = push_campaigns.c.cursor
+    connection.execute(
+        update(push_campaigns).where(or_(*[place.in_(some) for some in named])).values(cursor="")
+    )
+
+
+def _make_nameless(connection: Connection, concerned: ColumnElement[bool]) -> None:
+    """Let nothing tell whom sends went to; what had not left is skipped."""
+    left = push_sends.c.state.in_((SendState.PENDING, SendState.IN_FLIGHT))
+    connection.execute(
+        update(push_sends)
+        .where(concerned)
+        .values(
+            device="erased-" + func.lower(func.hex(func.randomblob(16))),
+            person=None,
+            name="",
+            state=case((left, int(SendState.SKIPPED)), else_=push_sends.c.state),
+            code=case((left, ERASED), else_=push_sends.c.code),
+        )
+    )
 
 
 def totals(counts: Sequence[Count]) -> Counter[str]:
@@ -440,6 +505,15 @@ def _standing(connection: Connection, keys: Sequence[str]) -> dict[str, dict[str
         ):
             found[key][device] = Stood(SendState(state), since)
     return found
+
+
+def _projects(connection: Connection) -> Iterator[str]:
+    """The projects that devices are of: few, found without reading all devices."""
+    last = connection.execute(select(func.min(devices.c.project))).scalar()
+    while last is not None:
+        yield last
+        query = select(func.min(devices.c.project)).where(devices.c.project > last)
+        last = connection.execute(query).scalar()
 
 
 def _check_not_held(connection: Connection, campaign: int) -> None:

@@ -99,10 +99,14 @@ class DeviceRow(Struct, frozen=True, gc=False):
 
 
 class PersonRow(Struct, frozen=True, gc=False):
-    """What is known of a person. `traits` is JSON; `named` says that the id is a userId."""
+    """What is known of a person. `traits` is JSON; `named` says that the id is a userId.
+
+    `proven` says that this is not only what a client says, whose key anybody can copy.
+    """
 
     person: str
     named: bool = True
+    proven: bool = False
     traits: bytes = b"{}"
     at: float = 0.0
     consent: bool | None = None
@@ -317,6 +321,10 @@ class Devices:
         query = old.order_by(devices.c.registered_at).limit(limit)
         return [DeviceRow(*row) for row in connection.execute(query).all()]
 
+    def count_active(self, connection: Connection) -> int:
+        """How many devices are in use."""
+        return connection.scalar(select(func.count()).where(self._active)) or 0
+
     def count_stale(self, connection: Connection, before: float) -> int:
         """How many active devices' tokens were last reported before a moment."""
         old = select(func.count()).where(self._active, devices.c.registered_at < before)
@@ -402,7 +410,7 @@ def _of(person: str) -> bytes:
 def _read(rows: Sequence[Any]) -> Iterator[DeviceRow]:
     """Rows as the driver gives them, which has no word for true and false."""
     for row in rows:
-        yield DeviceRow(row[0], row[1], bool(row[2]), bool(row[3]), bool(row[4]), *row[5:])
+        yield DeviceRow(row[0], row[1], *map(bool, row[2:6]), *row[6:])
 
 
 def _chunks(values: Collection[str]) -> Iterator[list[str]]:

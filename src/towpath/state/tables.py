@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-REVISION = "0005"  # the newest file of migrations/versions; a test keeps them in step
+REVISION = "0006"  # the newest file of migrations/versions; a test keeps them in step
 
 metadata = MetaData()
 
@@ -128,6 +128,7 @@ push_people = Table(
     Column("at", Float, nullable=False),
     Column("consent", Boolean),  # NULL: not said
     Column("consent_at", Float, nullable=False),
+    Column("proven", Boolean, nullable=False),
 )
 
 push_outbox = Table(
