@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import zlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -279,12 +280,15 @@ class CustomerIoSimulator:
 
     def _handled_by_app(self, request: Incoming) -> Answered:
         scheme, _, key = request.header(b"authorization").partition(" ")
-        if scheme.lower() == "bearer" and key == self.foreign.app_api_key:
+        redirected = self.switches.app_region_status == 301
+        if scheme.lower() == "bearer" and key == self.foreign.app_api_key and redirected:
             document = app_error(301, "wrong datacenter").document
             raise self._redirect(request, 301, document, APP_URLS)
         if scheme.lower() != "bearer" or key != self.credentials.app_api_key:
             raise app_error(401, "unauthorized")
         self._spend_on_app(request)
+        if request.path.startswith(tuple(self.state.forbidden)):
+            raise app_error(403, "forbidden")
         endpoint, call = _routed(self._app.routes, request, app_error(404, "not found"))
         return self._app.answer(call, endpoint)
 
@@ -296,7 +300,8 @@ class CustomerIoSimulator:
         else:
             allowance, calls, window_s = self._app_allowance, self._app_per_s, 1
         if not allowance.take():
-            detail = f"rate limited to {calls} requests per {window_s}s"
+            reference = f"{zlib.crc32(request.path.encode()) & 0xFFFFFF:06x}"
+            detail = f"rate limited to {calls} requests per {window_s}s (reference {reference})"
             raise self._too_many(app_error(429, detail))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from .customerio_catalog import Catalog
@@ -22,6 +24,7 @@ MEMBERS_PAGE, MEMBERS_LARGEST = 1000, 30_000
 ACTIVITIES_PAGE, ACTIVITIES_LARGEST = 10, 100
 RELATED_PAGE, RELATED_LARGEST = 100, 1000
 IDS_LIMIT = 100
+DAY_S = 86_400
 NEXT_ACTIVITY = 900_000_000_000_000_000
 """Tokens of activities are numbers; this only makes them look like the vendor's."""
 
@@ -70,9 +73,12 @@ class App:
     def answer(self, call: Call, endpoint: Endpoint) -> Answered:
         """Call an endpoint; a body that is no JSON, or that cannot be, is a 400."""
         try:
-            return endpoint(call)
+            status, document = endpoint(call)
         except (Invalid, ValueError) as problem:
             raise app_error(400, str(problem)) from None
+        if self._state.switches.null_lists and isinstance(document, dict):
+            document = {name: None if value == [] else value for name, value in document.items()}
+        return status, document
 
     # -- people ----------------------------------------------------------------------------------------
 
@@ -114,9 +120,10 @@ class App:
         return 200, {"customer": _customer(self._person(call))}
 
     def _many(self, call: Call) -> Answered:
-        ids, kind = _object_body(call).get("ids"), call.query("id_type", "id")
-        if not isinstance(ids, list) or not ids:
-            raise app_error(400, "ids is required")
+        # None given are none found: published readers ask so whether they may.
+        ids, kind = _object_body(call).get("ids") or [], call.query("id_type", "id")
+        if not isinstance(ids, list):
+            raise app_error(400, "ids must be a list")
         if len(ids) > IDS_LIMIT:
             raise app_error(400, f"ids cannot have more than {IDS_LIMIT} entries")
         # Only in a path does a cio_id need its prefix.
@@ -132,14 +139,13 @@ class App:
     def _messages_of(self, call: Call) -> Answered:
         cio_id = self._person(call).cio_id
 
-        def theirs(message: Record) -> bool:
-            return bool((message.get("customer_identifiers") or {}).get("cio_id") == cio_id)
-
-        return self._messages_page(call, theirs)
+        return self._messages_page(call, lambda message: message.cio_id == cio_id)
 
     def _relationships_of(self, call: Call) -> Answered:
         person = self._person(call)
-        rows, more = page(list(person.relationships.items()), call, RELATED_PAGE, RELATED_LARGEST)
+        repeated = self._state.switches.repeated_relationships
+        kept = list(person.relationships.items())
+        rows, more = page(kept, call, RELATED_PAGE, RELATED_LARGEST, repeated=repeated)
         related = [self._related(self._state.objects[key], attributes) for key, attributes in rows]
         return 200, {"cio_relationships": related, "next": more}
 
@@ -174,20 +180,33 @@ class App:
         return self._activities_page(call, person)
 
     def _activities_page(self, call: Call, person: Person | None) -> Answered:
-        """Newest first. A token counts from the oldest, so that new activities do not move the pages."""
-        found = sorted(self._matching(call, person), key=lambda each: (each.at, each.serial), reverse=True)
+        """List activities, those that came last first. A token names the one that a page begins below.
+
+        So new activities do not move the pages. Back-dated ones lie where they came.
+        """
         limit = max(1, call.number("limit", ACTIVITIES_PAGE, ACTIVITIES_LARGEST))
         start = call.query("start")
         if start and not start.isdecimal():
             raise app_error(400, "start is not a valid page")
-        first = max(0, len(found) - (int(start) - NEXT_ACTIVITY)) if start else 0
-        left = len(found) - first - limit
-        activities = [_activity(each) for each in found[first : first + limit]]
-        return 200, {"activities": activities, "next": str(NEXT_ACTIVITY + left) if left > 0 else ""}
+        below = self._below(int(start) - NEXT_ACTIVITY) if start else len(self._state.activities)
+        found = list(islice(self._matching(call, person, below), limit + 1))
+        rows, more = found[:limit], len(found) > limit
+        goes_on = bool(rows) and (more or self._state.switches.tail_tokens)
+        return 200, {
+            "activities": [_activity(each) for each in rows],
+            "next": str(NEXT_ACTIVITY + rows[-1].serial) if goes_on else "",
+        }
 
-    def _matching(self, call: Call, person: Person | None) -> Iterator[Activity]:
+    def _below(self, serial: int) -> int:
+        return bisect_left(self._state.activities, serial, key=lambda each: each.serial)
+
+    def _matching(self, call: Call, person: Person | None, below: int) -> Iterator[Activity]:
         kind, name, deleted = call.query("type"), call.query("name"), call.query("deleted") == "true"
-        for activity in self._state.activities:
+        kept, switches = self._state.activities, self._state.switches
+        since = self._state.now() - switches.activity_days * DAY_S
+        for activity in islice(reversed(kept), len(kept) - below, None):
+            if activity.came_at < since:
+                return
             theirs = activity.person
             if kind not in {"", activity.type} or (person is not None and theirs is not person):
                 continue
@@ -204,7 +223,9 @@ class App:
         return segment
 
     def _segments(self, call: Call) -> Answered:
-        return 200, {"segments": [_segment(each) for each in self._state.segments.values()]}
+        return 200, {
+            "segments": [_segment(each) for each in self._state.segments.values() if not each.archived]
+        }
 
     def _segment(self, call: Call) -> Answered:
         return 200, {"segment": _segment(self._named_segment(call))}
@@ -333,6 +354,8 @@ def _activity(activity: Activity) -> dict[str, Any]:
         "customer_identifiers": None if person is None else person.identifiers,
         "data": {name: _change(value) for name, value in activity.data.items()},
     }
+    told = ("delivery_id", "delivery_type", "url")
+    rows |= {name: activity.data[name] for name in told if name in activity.data}
     return {**rows, "name": activity.name} if activity.name else rows
 
 
@@ -346,8 +369,8 @@ def _segment(segment: Segment) -> dict[str, Any]:
         "deduplicate_id": f"{segment.id}:{segment.updated_at}",
         "name": segment.name,
         "description": segment.description,
-        "state": "finished",
-        "progress": None,
+        "state": segment.state,
+        "progress": segment.progress,
         "type": segment.type,
         "tags": segment.tags,
         "created_at": segment.created_at,

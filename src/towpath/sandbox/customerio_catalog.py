@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from .customerio_exchange import Answered, Call, Endpoint, app_error
+from .customerio_messages import Chosen, Sent
 from .customerio_paging import page
+from .customerio_series import RESOLUTIONS, buckets, counted
 from .customerio_state import CustomerIoState, Record
 
 MESSAGES_PAGE, MESSAGES_LARGEST = 50, 1000
 LIST_PAGE, LIST_LARGEST = 50, 100
 HALF_YEAR_S = 184 * 86_400
 STEPS = {"hours": 24, "days": 45, "weeks": 12, "months": 120}
-TEN_YEARS_S = 3653 * 86_400
-RESOLUTIONS = frozenset({"hours", "hourly", "days", "daily", "weeks", "weekly", "months", "monthly"})
 SERIES = (
     *("2xx", "3xx", "4xx", "5xx", "attempted", "bounced", "clicked", "human_clicked", "prefetch_clicked"),
     *("converted", "created", "deferred", "delivered", "drafted", "failed", "opened", "human_opened"),
@@ -45,17 +45,17 @@ class Catalog:
         self._state = state
         self.endpoints = [*self._of_all(), *self._of_messages(), *self._of_actions()]
 
-    def messages_page(self, call: Call, concerned: Callable[[Record], bool]) -> Answered:
-        """List messages, newest first, with the filters of the query. Without bounds the last half year."""
+    def messages_page(self, call: Call, concerned: Chosen | None = None) -> Answered:
+        """List messages, newest first, with the filters of the query.
+
+        At most the newest half year of what is asked for: a longer time is cut without a word.
+        """
         since, until = self._window(call)
-        found = [
-            message
-            for message in self._state.messages
-            if since <= message["created"] <= until and concerned(message) and _matches(message, call)
-        ]
-        found.sort(key=lambda message: message["created"], reverse=True)
-        rows, more = page(found, call, MESSAGES_PAGE, MESSAGES_LARGEST)
-        return 200, {"messages": rows, "next": more}
+        messages, drafts = self._state.messages, call.query("drafts") == "true"
+        found = messages.chosen(since, until, drafts=drafts, test=_filter(call, concerned))
+        empty_pages = self._state.switches.empty_pages
+        places, more = page(found, call, MESSAGES_PAGE, MESSAGES_LARGEST, empty_pages=empty_pages)
+        return 200, {"messages": messages.encoded(places), "next": more}
 
     def _of_all(self) -> Iterator[tuple[str, str, Endpoint]]:
         for kind in _SINGULAR:
@@ -69,7 +69,7 @@ class Catalog:
         yield "GET", "/v1/newsletters/*/test_groups", self._test_groups
 
     def _of_messages(self) -> Iterator[tuple[str, str, Endpoint]]:
-        yield "GET", "/v1/messages", lambda call: self.messages_page(call, lambda _: True)
+        yield "GET", "/v1/messages", self.messages_page
         yield "GET", "/v1/messages/*", self._message
         yield "GET", "/v1/messages/*/archived_message", self._archived
 
@@ -130,8 +130,12 @@ class Catalog:
         version = call.query("version")
         if versioned and version not in {"1", "2"}:
             raise app_error(400, "version must be 1 or 2")
-        steps = _range(call, known) if version == "2" else _steps(call)
-        series = {name: _last(known.get(name, []), steps) for name in SERIES}
+        if version == "2" or call.query("start"):
+            starts = buckets(call, self._state.now(), max(map(len, known.values()), default=1))
+            series = {name: counted(known.get(name, []), starts, self._state.now()) for name in SERIES}
+        else:
+            steps = _steps(call)
+            series = {name: _last(known.get(name, []), steps) for name in SERIES}
         return 200, {"metric": {"series": series}}
 
     def _journey(self, call: Call) -> Answered:
@@ -161,7 +165,7 @@ class Catalog:
 
     def _parts(self, kind: str, part: str, call: Call) -> Answered:
         records = self._parts_of(kind, part, call)
-        if kind != "campaigns":
+        if part != "actions":
             return 200, {part: records}
         rows, more = page(records, call, LIST_PAGE, LIST_LARGEST)
         return 200, {part: rows, "next": more}
@@ -174,13 +178,13 @@ class Catalog:
 
     def _messages_of(self, kind: str, call: Call) -> Answered:
         number = self._record(kind, call)["id"]
-        return self.messages_page(call, lambda message: message.get(_ID_OF_MESSAGE[kind]) == number)
+        return self.messages_page(call, lambda message: getattr(message, _ID_OF_MESSAGE[kind]) == number)
 
     def _message(self, call: Call) -> Answered:
-        for message in self._state.messages:
-            if message["id"] == call.values[0]:
-                return 200, {"message": message}
-        raise app_error(404, "not found")
+        message = self._state.messages.find(call.values[0])
+        if message is None:
+            raise app_error(404, "not found")
+        return 200, {"message": message}
 
     def _archived(self, call: Call) -> Answered:
         _, found = self._message(call)
@@ -191,23 +195,26 @@ class Catalog:
         return 200, {"archived_message": kept}
 
     def _window(self, call: Call) -> tuple[int, int]:
-        now = self._state.now()
-        until = int(call.query("end_ts") or now)
-        since = int(call.query("start_ts") or until - HALF_YEAR_S)
-        if until - since > HALF_YEAR_S:
-            raise app_error(400, "the time between start_ts and end_ts cannot be more than 6 months")
-        return since, until
+        until = int(call.query("end_ts") or self._state.now())
+        return max(int(call.query("start_ts") or 0), until - HALF_YEAR_S), until
 
 
-def _matches(message: Record, call: Call) -> bool:
-    for name in ("type", "campaign_id", "newsletter_id", "action_id"):
-        wanted = call.query(name)
-        if wanted and str(message.get(name)) != wanted:
-            return False
-    metric, metrics = call.query("metric"), message.get("metrics") or {}
-    if metric and metric not in metrics:
-        return False
-    return ("drafted" in metrics and "sent" not in metrics) == (call.query("drafts") == "true")
+def _filter(call: Call, concerned: Chosen | None) -> Chosen | None:
+    """Return what a delivery must meet; None where all do."""
+    names = ("type", "campaign_id", "newsletter_id", "action_id")
+    wanted = {name: call.query(name) for name in names if call.query(name)}
+    metric = call.query("metric")
+    if not wanted and not metric:
+        return concerned
+
+    def meets(message: Sent) -> bool:
+        return (
+            (concerned is None or concerned(message))
+            and (not metric or metric in (message.metrics or {}))
+            and all(str(getattr(message, name)) == value for name, value in wanted.items())
+        )
+
+    return meets
 
 
 def _steps(call: Call) -> int:
@@ -218,16 +225,6 @@ def _steps(call: Call) -> int:
     largest = STEPS[period]
     asked = call.number("steps", 12 if period == "months" else largest, largest)
     return max(2, asked) if asked else largest
-
-
-def _range(call: Call, known: dict[str, list[int]]) -> int:
-    """How many steps version 2 answers: as many as the state has."""
-    if call.query("res", "days") not in RESOLUTIONS:
-        raise app_error(400, f"res must be one of {', '.join(sorted(RESOLUTIONS))}")
-    start, end = call.query("start"), call.query("end")
-    if start and end and int(end) - int(start) > TEN_YEARS_S:
-        raise app_error(400, "end is limited to 10 years from start")
-    return max((len(values) for values in known.values()), default=1)
 
 
 def _last(values: list[int], steps: int) -> list[Any]:

@@ -6,6 +6,7 @@ import re
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, unquote
 
@@ -41,7 +42,7 @@ class Call(Struct, frozen=True, gc=False):
 
     def query(self, name: str, default: str = "") -> str:
         """Return a value of the query; as everywhere, a `+` in it is a blank."""
-        return parse_qs(self.request.query).get(name, [default])[0]
+        return _parameters(self.request.query).get(name, [default])[0]
 
     def number(self, name: str, default: int, largest: int) -> int:
         """Return a number of the query, at most the largest. Raises `Refusal` for what is none."""
@@ -60,6 +61,11 @@ class Call(Struct, frozen=True, gc=False):
             return decode(self.request.body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError("the body is no JSON") from error
+
+
+@lru_cache(1024)
+def _parameters(query: str) -> dict[str, list[str]]:
+    return parse_qs(query)
 
 
 Endpoint: TypeAlias = Callable[[Call], Answered]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from .customerio_limits import ATTRIBUTES_LIMIT
+from .customerio_messages import forget
 from .customerio_state import CustomerIoState, Device, Event, Person, is_ulid
 
 Who: TypeAlias = tuple[str, str]
@@ -52,6 +53,11 @@ class Profiles:
         if kind == "cio_id":
             return self._state.people.get(value)
         return self._owners.get(_normal(kind, value))
+
+    def adopt(self, person: Person) -> None:
+        """Take in a person as it is, without a call or an activity."""
+        self._state.people[person.cio_id] = person
+        self._own(person)
 
     def suppressed(self) -> list[Who]:
         """Return the identifiers that are blocked."""
@@ -161,6 +167,8 @@ class Profiles:
         if person is not None:
             self._remove(person)
             self._state.record("profile_delete", person, dict(person.identifiers))
+            for message in self._state.messages.of(person.cio_id):
+                forget(message, self._state.now())
 
     def suppress(self, who: Who) -> None:
         """Delete a person and block the identifiers it had, or the one that was named."""
@@ -202,10 +210,8 @@ class Profiles:
             if gone.cio_id in segment.members:
                 segment.members.discard(gone.cio_id)
                 segment.members.add(kept.cio_id)
-        for message in self._state.messages:
-            named = message.get("customer_identifiers") or {}
-            if named.get("cio_id") == gone.cio_id:
-                message.update(customer_identifiers=kept.identifiers, customer_id=kept.attributes.get("id"))
+        for message in self._state.messages.of(gone.cio_id):
+            message.update(customer_identifiers=kept.identifiers, customer_id=kept.attributes.get("id"))
 
     def _settled(self, who: Who, given: Mapping[str, Any], at: float, *, only_update: bool) -> Person | None:
         """Whom a call with an unknown identifier is about: one its body names, a new one, or nobody."""

@@ -31,6 +31,11 @@ class Objects:
         """Find an object by its type and your own id."""
         return self._owners.get((object_type_id, object_id))
 
+    def adopt(self, thing: Thing) -> None:
+        """Take in an object as it is, without an activity."""
+        self._state.objects[thing.cio_object_id] = thing
+        self._owners[thing.object_type_id, thing.object_id] = thing
+
     def named(self, identifiers: Any, field: str = "identifiers") -> Thing | None:
         """Find the object that identifiers name. Raises `Invalid` for identifiers that are none."""
         if not isinstance(identifiers, dict) or not identifiers:

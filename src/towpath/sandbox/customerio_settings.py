@@ -22,6 +22,8 @@ class WorkspaceSettings:
 
     def __init__(self, state: CustomerIoState) -> None:
         self._state = state
+        self._counted: Record = {}
+        self._counted_at = 0
         self.endpoints: list[tuple[str, str, Endpoint]] = [
             *self._of_webhooks(),
             *self._of_collections(),
@@ -76,7 +78,8 @@ class WorkspaceSettings:
         found = [each for each in self._state.sender_identities if bool(each.get("hidden")) == hidden]
         if call.query("sort") == "desc":
             found.reverse()
-        rows, more = page(found, call, _SENDERS_PAGE, _SENDERS_LARGEST)
+        tail = self._state.switches.tail_tokens
+        rows, more = page(found, call, _SENDERS_PAGE, _SENDERS_LARGEST, tail=tail)
         return 200, {"sender_identities": rows, "next": more}
 
     def _sender(self, call: Call) -> Answered:
@@ -134,7 +137,8 @@ class WorkspaceSettings:
 
     def _put_content(self, call: Call) -> Answered:
         collection, data = self._collection(call), call.body()
-        collection.update(_measured(data if isinstance(data, list) else [data]), updated_at=self._state.now())
+        # Live, new contents do not move `updated_at`.
+        collection.update(_measured(data if isinstance(data, list) else [data]))
         return 200, {"collection": _plain(collection)}
 
     def _delete_collection(self, call: Call) -> Answered:
@@ -158,7 +162,9 @@ class WorkspaceSettings:
     def _suppressions(self, call: Call) -> Answered:
         kept, offset = self._suppressed(call), call.number("offset", 0, 10**9)
         limit = call.number("limit", SUPPRESSIONS_PAGE, SUPPRESSIONS_LARGEST)
-        rows = kept[offset : offset + limit]
+        domain = call.query("domain")
+        found = [each for each in kept if each.get("domain") == domain] if domain else kept
+        rows = [_shown(each) for each in found[offset : offset + limit]]
         if not rows:
             return 200, {"suppressions": None}
         return 200, {"category": call.values[0], "suppressions": rows}
@@ -189,8 +195,15 @@ class WorkspaceSettings:
         return 204, None
 
     def _workspaces(self, _call: Call) -> Answered:
-        state = self._state
-        counted = {
+        return 200, {"workspaces": self._state.workspaces or [self._counts()]}
+
+    def _counts(self) -> Record:
+        """Count what is there, or return what was counted a while ago."""
+        state, now = self._state, self._state.now()
+        if self._counted and now < self._counted_at + state.switches.count_age_s:
+            return self._counted
+        self._counted_at = now
+        self._counted = {
             "id": 1,
             "name": "Sandbox",
             "messages_sent": len(state.messages),
@@ -199,7 +212,7 @@ class WorkspaceSettings:
             "object_types": len(state.object_types),
             "objects": len(state.objects),
         }
-        return 200, {"workspaces": state.workspaces or [counted]}
+        return self._counted
 
 
 def _hash(body: Any) -> dict[str, Any]:
@@ -240,6 +253,10 @@ def _webhook_of(body: Any) -> Record:
 def _measured(data: list[Any]) -> Record:
     names = {name for row in data if isinstance(row, dict) for name in row}
     return {"data": data, "rows": len(data), "schema": sorted(names), "bytes": len(msgspec.json.encode(data))}
+
+
+def _shown(suppression: Record) -> Record:
+    return {name: value for name, value in suppression.items() if name != "domain"}
 
 
 def _plain(collection: Record) -> Record:

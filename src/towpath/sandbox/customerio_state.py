@@ -12,9 +12,12 @@ from msgspec import Struct
 
 from towpath.clock import Clock
 
+from .customerio_messages import Messages
+from .customerio_messages import Record as Record
+
 Identifiers: TypeAlias = Literal["id", "email_or_id", "email_phone_or_id"]
-Record: TypeAlias = dict[str, Any]
-"""A record as the App API shows it: a test puts its own into the lists of `CustomerIoState`."""
+ExportFate: TypeAlias = Literal["done", "failed", "pending", "expired"]
+"""What becomes of an export: it is done, fails, is pending for ever, or its links are over at once."""
 
 IP_ADDRESSES = ("35.188.196.183", "104.198.177.219", "104.154.232.87", "130.211.229.195")
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -26,16 +29,28 @@ class Switches(Struct, frozen=True, kw_only=True):
     `reassign_id`: an unknown id in the path with the e-mail of a person who has another id rewrites that id
     (else it is an Attribute Update Failure). `empty_pages`: lists of people have an empty page between
     any two others. `restamp`: a retried reporting webhook is stamped and signed anew. `track_redirect_status`
-    answers an account of the other region. `settle_s`: a merge does not find a primary younger than this,
+    answers an account of the other region on Track, `app_region_status` on the App API: redirected (301) or
+    simply unknown (401); connectors saw both. `settle_s`: a merge does not find a primary younger than this,
     the race that the vendor warns of. `retry_after`: the header of a 429, seconds; empty leaves it out.
+
+    Of lists: `tail_tokens` gives senders and activities a `next` after the last row, which leads to an empty
+    page; `null_lists` says null for every empty list, not only where the live API was seen to;
+    `repeated_relationships` begins a page with the last entry of the one before. `activity_days`: activities
+    that came earlier are no longer listed. `count_age_s`: how old the counts of a workspace may be.
     """
 
     reassign_id: bool = True
     empty_pages: bool = True
     restamp: bool = True
     track_redirect_status: Literal[301, 302, 307, 308] = 307
+    app_region_status: Literal[301, 401] = 301
     settle_s: float = 0.0
     retry_after: str = ""
+    tail_tokens: bool = True
+    null_lists: bool = False
+    repeated_relationships: bool = False
+    activity_days: int = 30
+    count_age_s: float = 0.0
 
 
 class Device(Struct):
@@ -94,7 +109,7 @@ class Thing(Struct, eq=False):
 class Segment(Struct, kw_only=True):
     """A segment. Members of a manual one are cio_ids; a dynamic one holds whom its `filter` finds.
 
-    The filter is one of `POST /v1/customers`.
+    The filter is one of `POST /v1/customers`. An archived one is left out of the list of all.
     """
 
     id: int
@@ -106,11 +121,15 @@ class Segment(Struct, kw_only=True):
     created_at: int = 0
     updated_at: int = 0
     tags: list[str] | None = None
+    state: Literal["events", "build", "events_queued", "build_queued", "finished"] = "finished"
+    progress: int | None = None
+    archived: bool = False
 
 
 class Activity(Struct, frozen=True, gc=False):
-    """Something that happened; read back by `GET /v1/activities`. `at` is Unix seconds.
+    """Something that happened; read back by `GET /v1/activities` in the order it came.
 
+    `at` is when it happened, `came_at` when it was told, Unix seconds.
     In `data` a pair is what an attribute was and what it became, shown as `{from, to}`: cheaper to keep.
     """
 
@@ -120,16 +139,20 @@ class Activity(Struct, frozen=True, gc=False):
     person: Person | None
     data: dict[str, Any]
     name: str = ""
+    came_at: int = 0
 
 
 class CustomerIoState:
     """The workspace's records. A test may fill the lists before a client reads them.
 
-    `people` by cio_id; `objects` by cio_object_id; `activities` from the oldest, the newest 200,000. The
-    lists `campaigns`, `broadcasts`, `newsletters`, `messages`, `transactional`, `sender_identities`,
-    `snippets`, `collections`, `topics`, `object_types`, `workspaces` and `exports` hold records as the App
-    API shows them. `metrics`, `journeys`, `links`, `actions`, `contents` and `test_groups` map a
-    path — `campaigns/5`, `newsletters/3/contents/1` — to series of numbers (oldest first) and to records.
+    `people` by cio_id; `objects` by cio_object_id; `activities` from the oldest, the newest 200,000;
+    `messages` are what was sent. The lists `campaigns`, `broadcasts`, `newsletters`, `transactional`,
+    `sender_identities`, `snippets`, `collections`, `topics`, `object_types`, `workspaces` and `exports` hold
+    records as the App API shows them; a record of `suppressions` may have the `domain` it was sent from. An
+    App API path that begins with one of `forbidden` is answered 403: the key has no right to it. Exports end
+    as `export_fate` says at the time somebody looks. `metrics`, `journeys`, `links`, `actions`, `contents`
+    and `test_groups` map a path — `campaigns/5`, `newsletters/3/contents/1` — to series of numbers (one a
+    day, the last of them today's) and to records.
     `suppressions` maps a type of the mail provider's list to records. `reported` are metrics that clients
     reported, `sent` the transactional sends, `triggers` those of broadcasts.
     """
@@ -145,7 +168,7 @@ class CustomerIoState:
         self.campaigns: list[Record] = []
         self.broadcasts: list[Record] = []
         self.newsletters: list[Record] = []
-        self.messages: list[Record] = []
+        self.messages = Messages()
         self.transactional: list[Record] = []
         self.sender_identities: list[Record] = []
         self.snippets: list[Record] = []
@@ -166,6 +189,8 @@ class CustomerIoState:
         self.reported: list[Record] = []
         self.sent: list[Record] = []
         self.triggers: list[Record] = []
+        self.forbidden: set[str] = set()
+        self.export_fate: ExportFate = "done"
         self.event_count = 0
         self.duplicates = 0
         self.ignored = 0
@@ -190,8 +215,9 @@ class CustomerIoState:
         self, kind: str, person: Person | None, data: dict[str, Any], name: str = "", at: int | None = None
     ) -> None:
         """Write an activity."""
-        moment = self.now() if at is None else at
-        self.activities.append(Activity(self.serial(), kind, moment, person, data, name))
+        now = self.now()
+        moment = now if at is None else at
+        self.activities.append(Activity(self.serial(), kind, moment, person, data, name, now))
 
     def fail(self, person: Person | None, attribute: str, value: Any, reason: str) -> None:
         """Write an Attribute Update Failure: the call was answered 200, this part of it has no effect."""

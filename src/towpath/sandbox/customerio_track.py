@@ -24,6 +24,7 @@ from .customerio_limits import (
     required,
     seconds,
 )
+from .customerio_messages import touch
 from .customerio_objects import Objects
 from .customerio_state import CustomerIoState, Event, Segment
 
@@ -222,9 +223,10 @@ class Track:
         """Note what a recipient did with a message, also on the message where it is known."""
         moment = self._state.now() if at is None else at
         self._state.reported.append({"delivery_id": delivery_id, "metric": metric, "timestamp": moment})
-        for message in self._state.messages:
-            if message["id"] == delivery_id:
-                message.setdefault("metrics", {}).setdefault(metric, moment)
+        message = self._state.messages.find(delivery_id)
+        if message is not None:
+            message.setdefault("metrics", {}).setdefault(metric, moment)
+            touch(message, self._state.now())
 
     def _add_to_segment(self, call: Call) -> Answered:
         segment, members = self._members(call)
@@ -268,12 +270,12 @@ class Track:
             raise Invalid(
                 "unsubscribe", f"unsubscribe must be true or false, with Content-Type: {_JSON_TYPE}"
             )
-        for message in self._state.messages:
-            if message["id"] == call.values[0]:
-                cio_id = (message.get("customer_identifiers") or {}).get("cio_id", "")
-                self._profiles.identify(("cio_id", cio_id), {"unsubscribed": wanted})
-                if wanted:
-                    message.setdefault("metrics", {}).setdefault("unsubscribed", self._state.now())
+        message = self._state.messages.find(call.values[0])
+        if message is not None:
+            cio_id = (message.get("customer_identifiers") or {}).get("cio_id", "")
+            self._profiles.identify(("cio_id", cio_id), {"unsubscribed": wanted})
+            if wanted:
+                message.setdefault("metrics", {}).setdefault("unsubscribed", self._state.now())
         return _DONE
 
 

@@ -14,7 +14,9 @@ from towpath.clock import Clock
 
 from .exchange import Answer, ASGIScope, Incoming, Receive, Send, sever, write
 
-Kind: TypeAlias = Literal["status", "delay", "reset", "drop_answer", "garbage", "drip", "endless"]
+Kind: TypeAlias = Literal[
+    "status", "delay", "reset", "drop_answer", "garbage", "truncated", "drip", "endless"
+]
 ENDLESS_LIMIT_BYTES = 1024 * 1024 * 1024
 GARBAGE = b'{"data": {"id": \xff\xfe, ]'
 
@@ -24,8 +26,9 @@ class Fault(Struct, kw_only=True, forbid_unknown_fields=True):
 
     `status`: answered with `status`, `headers` and `body` before anything is handled. `delay`: handled after
     `delay_s`. `reset`: the connection is cut before anything is handled. `drop_answer`: **handled, then cut
-    without an answer**. `garbage`: handled, answered with a body that is no JSON. `drip`: handled, answered
-    one byte every `delay_s`. `endless`: handled, answered with a body without an end (1 GiB at most).
+    without an answer**. `garbage`: handled, answered with a body that is no JSON. `truncated`: handled,
+    answered with the first half of the body. `drip`: handled, answered one byte every `delay_s`. `endless`:
+    handled, answered with a body without an end (1 GiB at most).
 
     `path` is a prefix of the path without the query, `person` an id or e-mail the request names. It stays
     until `count` requests met it (None: until cleared); `probability` picks among those that match.
@@ -86,6 +89,8 @@ class Faults:
             await sever(scope, receive)
         elif fault.kind == "garbage":
             await write(send, Answer(answer.status, GARBAGE, answer.headers))
+        elif fault.kind == "truncated":
+            await write(send, Answer(answer.status, answer.body[: len(answer.body) // 2], answer.headers))
         else:
             await self._unfinished(fault, answer, receive, send)
 
@@ -142,5 +147,6 @@ def scripted(fault: Fault) -> Answer:
     """Return the answer of a `status` fault; without a body it is a JSON error that names the sandbox."""
     error = {"errors": [{"status": fault.status, "code": "sandbox", "title": "a fault of the sandbox"}]}
     body = msgspec.json.encode(error) if fault.body is None else fault.body.encode()
-    headers = [(name.lower().encode(), value.encode()) for name, value in fault.headers.items()]
-    return Answer(fault.status, body, [(b"content-type", b"application/json; charset=utf-8"), *headers])
+    headers = {"content-type": "application/json; charset=utf-8"}
+    headers |= {name.lower(): value for name, value in fault.headers.items()}
+    return Answer(fault.status, body, [(name.encode(), value.encode()) for name, value in headers.items()])

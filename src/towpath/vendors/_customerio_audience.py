@@ -20,6 +20,12 @@ class OwnDeliveries(Paging, total=False):
     end_ts: int
 
 
+class Related(Paging, total=False):
+    """What one person's relationships are asked by."""
+
+    id_type: IdType
+
+
 class OwnActivities(Paging, total=False):
     """What one person's activities are asked by; limit at most 100."""
 
@@ -85,7 +91,7 @@ class People(Reading):
         """GET /v1/customers/{id}/activities: `{activities, next}`, newest first."""
         return await self._about(customer_id, "activities", **query)
 
-    async def customer_relationships(self, customer_id: str, **query: Unpack[Paging]) -> Reply:
+    async def customer_relationships(self, customer_id: str, **query: Unpack[Related]) -> Reply:
         """GET /v1/customers/{id}/relationships: `{cio_relationships, next}`; pages may repeat entries."""
         return await self._about(customer_id, "relationships", **query)
 
@@ -118,9 +124,9 @@ class People(Reading):
 class Segments(Reading):
     """Segments; only manual ones can be made, changed and deleted from outside."""
 
-    async def segments(self) -> Reply:
+    async def segments(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/segments: `{segments}`, all at once."""
-        return await self.read("segments")
+        return await self.read("segments", **query)
 
     async def segment(self, segment_id: Id) -> Reply:
         """GET /v1/segments/{id}: `{segment}`."""
@@ -153,9 +159,9 @@ class Segments(Reading):
 class Objects(Reading):
     """Things that are no people, and how people relate to them."""
 
-    async def object_types(self) -> Reply:
+    async def object_types(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/object_types: `{types}`; their ids are text."""
-        return await self.read("object_types")
+        return await self.read("object_types", **query)
 
     async def search_objects(self, body: Body, **query: Unpack[Paging]) -> Reply:
         """POST /v1/objects `{object_type_id, filter}`: `{identifiers: [{object_id, …}], next}`."""
@@ -183,9 +189,9 @@ class Objects(Reading):
 class Exports(Reading):
     """Exports of people and deliveries, which the vendor prepares in its own time."""
 
-    async def exports(self) -> Reply:
+    async def exports(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/exports: `{exports}`, all at once."""
-        return await self.read("exports")
+        return await self.read("exports", **query)
 
     async def export(self, export_id: Id) -> Reply:
         """GET /v1/exports/{id}: `{export: {status: done|pending|failed, …}}`."""

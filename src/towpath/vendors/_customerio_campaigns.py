@@ -53,9 +53,9 @@ class Deliveries(Paging, total=False):
 class Campaigns(Reading):
     """Campaigns. A metric is a series, oldest first: `{metric: {series: {sent: […], …}}}`."""
 
-    async def campaigns(self) -> Reply:
-        """GET /v1/campaigns: `{campaigns}`, all at once."""
-        return await self.read("campaigns")
+    async def campaigns(self, **query: Unpack[Paging]) -> Reply:
+        """GET /v1/campaigns: `{campaigns}`, all at once; should a `next` come, it is followed."""
+        return await self.read("campaigns", **query)
 
     async def campaign(self, campaign_id: Id) -> Reply:
         """GET /v1/campaigns/{id}: `{campaign}`."""
@@ -101,15 +101,15 @@ class Campaigns(Reading):
 class Broadcasts(Reading):
     """Broadcasts that the API triggers."""
 
-    async def broadcasts(self) -> Reply:
+    async def broadcasts(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/broadcasts: `{broadcasts}`, all at once; `tags` may be null or text."""
-        return await self.read("broadcasts")
+        return await self.read("broadcasts", **query)
 
     async def broadcast(self, broadcast_id: Id) -> Reply:
         """GET /v1/broadcasts/{id}: `{broadcast}`."""
         return await self.read("broadcasts", broadcast_id)
 
-    async def broadcast_metrics(self, broadcast_id: Id, **query: Unpack[Steps]) -> Reply:
+    async def broadcast_metrics(self, broadcast_id: Id, **query: Unpack[Metrics]) -> Reply:
         """GET /v1/broadcasts/{id}/metrics."""
         return await self.read("broadcasts", broadcast_id, "metrics", **query)
 
@@ -117,9 +117,9 @@ class Broadcasts(Reading):
         """GET /v1/broadcasts/{id}/metrics/links."""
         return await self.read("broadcasts", broadcast_id, "metrics", "links", **query)
 
-    async def broadcast_actions(self, broadcast_id: Id) -> Reply:
-        """GET /v1/broadcasts/{id}/actions: `{actions}`."""
-        return await self.read("broadcasts", broadcast_id, "actions")
+    async def broadcast_actions(self, broadcast_id: Id, *, start: str | None = None) -> Reply:
+        """GET /v1/broadcasts/{id}/actions: `{actions}`, and `next` where there are more."""
+        return await self.read("broadcasts", broadcast_id, "actions", start=start)
 
     async def broadcast_action(self, broadcast_id: Id, action_id: Id) -> Reply:
         """GET /v1/broadcasts/{id}/actions/{action_id}."""
@@ -169,7 +169,7 @@ class Newsletters(Reading):
         """GET /v1/newsletters/{id}: `{newsletter}`."""
         return await self.read("newsletters", newsletter_id)
 
-    async def newsletter_metrics(self, newsletter_id: Id, **query: Unpack[Steps]) -> Reply:
+    async def newsletter_metrics(self, newsletter_id: Id, **query: Unpack[Metrics]) -> Reply:
         """GET /v1/newsletters/{id}/metrics."""
         return await self.read("newsletters", newsletter_id, "metrics", **query)
 
@@ -177,9 +177,9 @@ class Newsletters(Reading):
         """GET /v1/newsletters/{id}/metrics/links."""
         return await self.read("newsletters", newsletter_id, "metrics", "links", **query)
 
-    async def newsletter_contents(self, newsletter_id: Id) -> Reply:
+    async def newsletter_contents(self, newsletter_id: Id, **query: Unpack[Paging]) -> Reply:
         """GET /v1/newsletters/{id}/contents: `{contents}`."""
-        return await self.read("newsletters", newsletter_id, "contents")
+        return await self.read("newsletters", newsletter_id, "contents", **query)
 
     async def newsletter_content_metrics(
         self, newsletter_id: Id, content_id: Id, **query: Unpack[Steps]
@@ -198,9 +198,9 @@ class Newsletters(Reading):
         where = ("newsletters", newsletter_id, "contents", content_id, "metrics", "links")
         return await self.read(*where, **query)
 
-    async def newsletter_test_groups(self, newsletter_id: Id) -> Reply:
+    async def newsletter_test_groups(self, newsletter_id: Id, **query: Unpack[Paging]) -> Reply:
         """GET /v1/newsletters/{id}/test_groups: `{test_groups}`."""
-        return await self.read("newsletters", newsletter_id, "test_groups")
+        return await self.read("newsletters", newsletter_id, "test_groups", **query)
 
     async def newsletter_messages(self, newsletter_id: Id, **query: Unpack[Deliveries]) -> Reply:
         """GET /v1/newsletters/{id}/messages: `{messages, next}`."""
@@ -210,9 +210,9 @@ class Newsletters(Reading):
 class Transactional(Reading):
     """Templates of transactional messages."""
 
-    async def transactional_messages(self) -> Reply:
+    async def transactional_messages(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/transactional: `{messages}`, all at once: the templates, not what was sent."""
-        return await self.read("transactional")
+        return await self.read("transactional", **query)
 
     async def transactional_message(self, transactional_id: Id) -> Reply:
         """GET /v1/transactional/{id}: `{message}`."""

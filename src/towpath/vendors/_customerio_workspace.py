@@ -15,17 +15,17 @@ Suppression = Literal["bounces", "blocks", "spam_reports", "invalid_emails"]
 class Workspace(Reading):
     """What a workspace consists of beside people and campaigns."""
 
-    async def workspaces(self) -> Reply:
+    async def workspaces(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/workspaces: `{workspaces: [{id, name, people, …}]}`, up to two hours old."""
-        return await self.read("workspaces")
+        return await self.read("workspaces", **query)
 
-    async def ip_addresses(self) -> Reply:
+    async def ip_addresses(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/info/ip_addresses: `{ip_addresses: ["…"]}`: where Customer.io calls from."""
-        return await self.read("info", "ip_addresses")
+        return await self.read("info", "ip_addresses", **query)
 
-    async def subscription_topics(self) -> Reply:
+    async def subscription_topics(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/subscription_topics: `{topics}`."""
-        return await self.read("subscription_topics")
+        return await self.read("subscription_topics", **query)
 
     async def sender_identities(
         self,
@@ -45,9 +45,9 @@ class Workspace(Reading):
         """GET /v1/sender_identities/{id}/used_by."""
         return await self.read("sender_identities", sender_id, "used_by")
 
-    async def snippets(self) -> Reply:
+    async def snippets(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/snippets: `{snippets: [{name, value, updated_at}]}`."""
-        return await self.read("snippets")
+        return await self.read("snippets", **query)
 
     async def put_snippet(self, body: Body) -> Reply:
         """PUT /v1/snippets `{name, value}`."""
@@ -57,9 +57,9 @@ class Workspace(Reading):
         """DELETE /v1/snippets/{name}: 204."""
         return await self.remove("snippets", name)
 
-    async def collections(self) -> Reply:
+    async def collections(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/collections: `{collections}`."""
-        return await self.read("collections")
+        return await self.read("collections", **query)
 
     async def collection(self, collection_id: Id) -> Reply:
         """GET /v1/collections/{id}: `{collection}`."""
@@ -89,9 +89,9 @@ class Workspace(Reading):
 class ReportingWebhooks(Reading):
     """Where Customer.io reports deliveries and subscriptions to."""
 
-    async def reporting_webhooks(self) -> Reply:
+    async def reporting_webhooks(self, **query: Unpack[Paging]) -> Reply:
         """GET /v1/reporting_webhooks: `{reporting_webhooks: [{id, name, endpoint, disabled, events}]}`."""
-        return await self.read("reporting_webhooks")
+        return await self.read("reporting_webhooks", **query)
 
     async def reporting_webhook(self, webhook_id: Id) -> Reply:
         """GET /v1/reporting_webhooks/{id}."""

@@ -156,6 +156,31 @@ class Account:
         memory.keep(self._memory_key, found, REMEMBERED_S)
         return self.apis(http, found)
 
+    async def opened_app(self, http: Http, memory: Memory) -> AppApi:
+        """Return the App API of the account's region by the App API key alone, remembered for a day.
+
+        With `auto`, the host that takes the key is the one. Raises `Undelivered` as that request does: paused
+        where neither takes it.
+        """
+        if self._urls.app or self._region != "auto":
+            return self.app(http, self.home)
+        key = f"app-region:{blake2b(self._keys.app_api_key.encode(), digest_size=16).hexdigest()}"
+        remembered, refusal = memory.find(key), None
+        for region in REGIONS:
+            if region == remembered:
+                return self.app(http, region)
+        for region in REGIONS:
+            try:
+                await self.app(http, region).workspaces()
+            except Undelivered as error:
+                if not isinstance(error.outcome, Paused):
+                    raise
+                refusal = refusal or error
+                continue
+            memory.keep(key, region, REMEMBERED_S)
+            return self.app(http, region)
+        raise refusal or Undelivered(Paused("no region took the App API key"))
+
     def forget(self, memory: Memory) -> None:
         """Ask for the region again next time: the account was answered with a redirect."""
         memory.drop(self._memory_key)

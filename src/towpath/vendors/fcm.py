@@ -15,6 +15,7 @@ FCM_URL = "https://fcm.googleapis.com"
 SCOPES = ("https://www.googleapis.com/auth/firebase.messaging",)
 FCM_ERROR = "google.firebase.fcm.v1.FcmError"
 BAD_REQUEST = "google.rpc.BadRequest"
+QUOTA_FAILURE = "google.rpc.QuotaFailure"
 
 
 class Violation(Struct, frozen=True):
@@ -28,14 +29,15 @@ class Fault(Struct, frozen=True):
     """An error body of FCM's. What it does not say is empty.
 
     `error_code` is that of the `FcmError` detail (UNREGISTERED …), `status` Google's general one
-    (NOT_FOUND …), `message` a sentence for people. Source: firebase.google.com/docs/reference/fcm/rest/v1,
-    `ErrorCode` and `FcmError`.
+    (NOT_FOUND …), `message` a sentence for people, `quotas` what is said of each quota that is used up.
+    Source: firebase.google.com/docs/reference/fcm/rest/v1, `ErrorCode` and `FcmError`.
     """
 
     error_code: str = ""
     status: str = ""
     message: str = ""
     violations: tuple[Violation, ...] = ()
+    quotas: tuple[str, ...] = ()
 
 
 def send_path(project: str) -> str:
@@ -66,6 +68,7 @@ def read_fault(body: bytes) -> Fault | None:
         _text(error.get("status")),
         _text(error.get("message")),
         tuple(violation for detail in _of_type(details, BAD_REQUEST) for violation in _violations(detail)),
+        tuple(quota for detail in _of_type(details, QUOTA_FAILURE) for quota in _quotas(detail)),
     )
 
 
@@ -77,6 +80,12 @@ def _violations(detail: Mapping[str, Any]) -> Iterator[Violation]:
     for violation in _sequence(detail.get("fieldViolations")):
         said = _mapping(violation)
         yield Violation(_text(said.get("field")), _text(said.get("description")))
+
+
+def _quotas(detail: Mapping[str, Any]) -> Iterator[str]:
+    for violation in _sequence(detail.get("violations")):
+        said = _mapping(violation)
+        yield f"{_text(said.get('subject'))} {_text(said.get('description'))}".strip()
 
 
 def _decoded(body: bytes) -> Any:

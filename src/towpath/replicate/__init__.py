@@ -1,0 +1,1 @@
+"""Replication: a Customer.io workspace copied into a warehouse, table by table."""

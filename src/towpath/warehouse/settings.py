@@ -1,0 +1,120 @@
+"""Where a warehouse is: the settings of the four kinds of target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from towpath.destination import Settings
+
+
+class DuckDbTarget(Settings):
+    """A DuckDB file. It is opened only while something is written to it."""
+
+    kind: Literal["duckdb"] = "duckdb"
+    path: str = Field(
+        min_length=1, description="The file, relative to the configuration; made where it is not."
+    )
+    db_schema: str = Field(default="main", alias="schema", description="The schema of the tables.")
+
+    @property
+    def about(self) -> str:
+        """Where it is, for people."""
+        return f"DuckDB {self.path}"
+
+
+class PostgresTarget(Settings):
+    """A PostgreSQL database."""
+
+    kind: Literal["postgres"] = "postgres"
+    url: SecretStr = Field(description="`postgresql://user:password@host/database`.")
+    db_schema: str = Field(
+        default="customerio", alias="schema", description="The schema; made where it is not."
+    )
+
+    @property
+    def about(self) -> str:
+        """Where it is, for people, without its password."""
+        place = urlsplit(self.url.get_secret_value())
+        return f"PostgreSQL {place.hostname or 'local'}{place.path}, schema {self.db_schema}"
+
+
+class ParquetTarget(Settings):
+    """Parquet files below a directory, one directory per table, with a manifest that names those in force."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: str = Field(min_length=1, description="The directory, relative to the configuration.")
+
+    @property
+    def about(self) -> str:
+        """Where it is, for people."""
+        return f"Parquet files in {self.path}"
+
+
+class DltTarget(Settings):
+    """Any destination of dlt: BigQuery, Snowflake, Redshift, Databricks, ClickHouse, and others."""
+
+    kind: Literal["dlt"] = "dlt"
+    destination: str = Field(description="The name dlt knows it by, like `bigquery` or `filesystem`.")
+    dataset: str = Field(default="customerio", description="The dataset or schema of the tables.")
+    credentials: dict[str, Any] | SecretStr | None = Field(
+        default=None, description="What dlt needs to open it: a URL, or its fields."
+    )
+    options: dict[str, Any] = Field(
+        default={}, description="More arguments of dlt's destination, like `bucket_url`."
+    )
+
+    @property
+    def about(self) -> str:
+        """Where it is, for people."""
+        return f"{self.destination} through dlt, dataset {self.dataset}"
+
+
+Target: TypeAlias = Annotated[
+    DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget, Field(discriminator="kind")
+]
+
+
+class WarehouseAccount(Settings):
+    """An entry of `accounts` of the type `warehouse`: exactly one kind of target."""
+
+    duckdb: str | DuckDbTarget | None = Field(default=None, description="A DuckDB file, or its settings.")
+    postgres: SecretStr | PostgresTarget | None = Field(
+        default=None, description="A PostgreSQL URL, or its settings."
+    )
+    parquet: str | ParquetTarget | None = Field(default=None, description="A directory of Parquet files.")
+    dlt: DltTarget | None = Field(default=None, description="A destination of dlt.")
+    hash_key: SecretStr | None = Field(
+        default=None, description="The secret of hashed columns; needed where a table hashes one."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> WarehouseAccount:
+        given = [one for one in (self.duckdb, self.postgres, self.parquet, self.dlt) if one is not None]
+        if len(given) != 1:
+            raise ValueError("needs exactly one of duckdb, postgres, parquet, dlt")
+        return self
+
+    @property
+    def target(self) -> DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget:
+        """The one that is given, in full."""
+        if isinstance(self.duckdb, str):
+            return DuckDbTarget(path=self.duckdb)
+        if isinstance(self.postgres, SecretStr):
+            return PostgresTarget(url=self.postgres)
+        if isinstance(self.parquet, str):
+            return ParquetTarget(path=self.parquet)
+        found = self.duckdb or self.postgres or self.parquet or self.dlt
+        assert found is not None  # noqa: S101 - the validator above saw to it
+        return found
+
+    def placed(self, directory: Path) -> WarehouseAccount:
+        """The same with a relative path made absolute, from a directory; `~` is the home."""
+        target = self.target
+        if not isinstance(target, DuckDbTarget | ParquetTarget):
+            return self
+        path = directory.absolute() / Path(target.path).expanduser()
+        return self.model_copy(update={target.kind: target.model_copy(update={"path": str(path)})})
