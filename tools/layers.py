@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "http",
         "url",
         "http1",
+        "http2",
         "transport",
         "transport_http1",
         "transport_http2",
@@ -29,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "redaction",
     ),
     ("vendors",),
-    ("destination", "device", "source", "mapping", "notice", "transform", "transforming"),
+    ("destination", "device", "source", "mapping", "notice", "transform", "transforming", "warehouse"),
     ("destinations", "sources"),
     ("connection", "retry"),
     ("log", "state"),
@@ -51,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "parking",
         "pauses",
         "push",
+        "replicate",
         "settler",
     ),
     ("config", "registry", "secrets", "scaffold"),
@@ -77,6 +79,7 @@ FOR_EXTENSIONS = frozenset(
         "signature",
         "units",
         "vendors",
+        "warehouse",
     }
 )
 

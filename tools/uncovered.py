@@ -61,5 +61,5 @@ def report(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or ["promises", "D", "E", "K", "F", "C"]:
+    for wanted in sys.argv[1:] or ["promises", "D", "E", "K", "F", "C", "P", "R"]:
         print(report(wanted))

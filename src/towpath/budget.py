@@ -108,7 +108,7 @@ class Budget:
 
     @property
     def _capacity(self) -> float:
-        by_second = 1 + (1 - PACE) * self._ceiling / 60
+        by_second = (1 - PACE) * self._ceiling / 60  # with a second's flow: what the vendor allows in one
         wanted = by_second if self._burst is None else self._burst
         return max(1.0, min(wanted, (1 - PACE) * self._ceiling))
 

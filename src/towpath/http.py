@@ -270,6 +270,10 @@ class Http:
         said = msgspec.structs.replace(outcome, reason=reason)
         return Undelivered(said, self._exchange(request, reply))
 
+    def redacted(self, text: str) -> str:
+        """Return a text without the secrets of this door: words that came from elsewhere."""
+        return redact(text, {*self.secrets, *header_secrets(self.headers)})
+
     def _request(
         self,
         method: str,

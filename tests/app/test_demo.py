@@ -13,7 +13,7 @@ import pytest
 
 from .support import KILL, TOWPATH, run
 
-MOMENTS = ("towpath on", "1  ", "2  ", "   Kustomer is back", "4  ", "5  ", "   linus signs in")
+MOMENTS = ("towpath on", "1  ", "2  ", "   Kustomer is back", "4  ", "5  ", "   linus signs in", "6  ")
 """A line of the demo; it is killed within the next half second."""
 ACCEPTED = {"kustomer": 153, "hook": 153, "customerio": 177, "devices": 167}
 PUSHED = {
@@ -45,8 +45,8 @@ def balance(directory: Path) -> dict[str, Any]:
     return said
 
 
-@pytest.mark.spec("D05", "P2", "P005", "P006", "P012", "P025", "P055")
-def test_killed_at_seven_moments_it_ends_with_the_same_balance(tmp_path: Path) -> None:
+@pytest.mark.spec("D05", "P2", "P005", "P006", "P012", "P025", "P055", "R041", "R044")
+def test_killed_at_eight_moments_it_ends_with_the_same_balance(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     (tmp_path / "killed").mkdir()
     with subprocess.Popen(
@@ -60,6 +60,7 @@ def test_killed_at_seven_moments_it_ends_with_the_same_balance(tmp_path: Path) -
     assert alone.returncode == 0
     assert after_kills == undisturbed
     assert undisturbed["inversions"] == 0
+    assert undisturbed["replicated_again"] == 1
     for row in undisturbed["balance"]:
         assert (row["difference"], row["waiting"]) == (0, 0)
         assert row["accepted"] == ACCEPTED[row["connection"]]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from towpath.message import Message
-from towpath.sandbox.serve import sandbox
+from towpath.sandbox.fcm import FcmSimulator
+from towpath.sandbox.serve import sandbox, serve
 
 from .support import HOOK, RATE, ask, delivered, hub, send, track, until, world, write
 
@@ -56,6 +57,32 @@ async def test_an_erase_counts_first_and_removes_exactly_these_ids(tmp_path: Pat
         # The device was linked to them, and is another id: what names only it stays (D15).
         left = await ask(file, "GET", "/events")
         assert {(row["user_id"], row["anonymous_id"]) for row in left} == {("stays", None), (None, "shared")}
+
+
+PUSH = """\
+accounts:
+  app: {{type: fcm, service_account: "{key}", fcm_url: "{fcm}"}}
+  kept: {{type: warehouse, duckdb: kept.duckdb}}
+push: {{account: app}}
+"""
+
+
+@pytest.mark.spec("D10")
+async def test_an_erase_says_how_it_stands_at_each_destination(tmp_path: Path) -> None:
+    fcm = FcmSimulator()
+    async with sandbox(requests_per_minute=RATE) as box, serve(fcm) as url:
+        (tmp_path / "key.json").write_text(fcm.account(url))
+        pushes = "  pushes: {type: fcm, account: app}\n  copy: {type: warehouse, account: kept}\n"
+        file = write(tmp_path, box, HOOK)
+        text = file.read_text().replace("connections:", pushes + "connections:")
+        file.write_text(text + PUSH.format(key="${file:key.json}", fcm=url))
+        async with hub(file):
+            said = (await ask(file, "POST", "/people/erase", {"ids": ["gone"]}))["destinations"]
+    assert said.keys() == {"hook", "pushes", "copy", "devices"}
+    assert "not erased there" in said["hook"]
+    assert said["pushes"].startswith("keeps nothing")
+    assert said["copy"] == "see `warehouses`"
+    assert said["devices"].startswith("erased")
 
 
 @pytest.mark.spec("D10")

@@ -30,6 +30,8 @@ PROMISED = {
     *("push status", "push send", "connectors install fcm"),
     *(f"push devices {word}" for word in ("list", "show", "prune", "export", "import")),
     *(f"push campaigns {word}" for word in ("list", "show", "pause", "resume", "cancel")),
+    *(f"replicate {word}" for word in ("discover", "plan", "run", "backfill", "status", "reset")),
+    *(f"replicate {word}" for word in ("import-state", "models", "state show", "state set")),
 }
 LEAVES = {name: command for name, command in commands() if name and not hasattr(command, "commands")}
 

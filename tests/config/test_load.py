@@ -197,7 +197,7 @@ def test_numbers_and_words_of_yaml_1_2_are_read(read: Read) -> None:
     assert config.durability == "relaxed"
 
 
-@pytest.mark.parametrize("section", ["connectors", "replications", "alerts"])
+@pytest.mark.parametrize("section", ["connectors", "alerts"])
 def test_sections_of_later_versions_may_be_there_but_empty(read: Read, refused: Refuse, section: str) -> None:
     assert read(TOOL + f"{section}:\n").sources
     assert [problem.code for problem in refused(TOOL + f"{section}: {{a: b}}").problems] == ["E2111"]

@@ -105,6 +105,33 @@ def test_an_account_must_be_able_to_send(load: Load, tmp_path: Path, text: str) 
     assert "service_account" in problem.title or "webhook, not fcm" in problem.title
 
 
+SEGMENT = "push: {campaigns: {a: {title: x, audience: {segment: {account: cio, id: 12}}}}}\n"
+
+
+@pytest.mark.spec("P050")
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("cio: {type: customerio, app_api_key: k}", []),
+        ("cio: {type: customerio}", ['the account "cio" has no app_api_key, which reading a segment needs']),
+        ("cio: {type: webhook}", ['the account "cio" is of the type webhook, not customerio']),
+        ("other: {type: webhook}", ['there is no account "cio"']),
+    ],
+)
+def test_a_segment_is_of_an_account_that_can_be_read(tmp_path: Path, account: str, said: list[str]) -> None:
+    whole = (TOP + SEGMENT).replace("\ndestinations:", f"\n  {account}\ndestinations:", 1)
+    found: list[str] = []
+    try:
+        parse(whole, tmp_path / "towpath.yaml", {"KEY": KEY})
+    except ConfigError as error:
+        found = [problem.title for problem in error.problems]
+    assert found == said
+
+
+def test_a_segment_has_a_number(load: Load) -> None:
+    assert "segment.id" in titles(load, SEGMENT.replace("12", "0"))[0]
+
+
 def test_its_names_are_taken(load: Load, tmp_path: Path) -> None:
     whole = TOP.replace("  hook:", "  devices:").replace("  app:", "  push:") + "push: {}\n"
     with pytest.raises(ConfigError) as caught:

@@ -15,6 +15,7 @@ from towpath.message import Message
 from towpath.outcome import Delivered, Rejected, Retry
 from towpath.warehouse import Load, Lost, Wrote
 from towpath.warehouse.faults import unforeseen
+from towpath.warehouse.message_events import MESSAGE_EVENTS
 
 from .warehouse_world import FakeWarehouse, made, message, payload_of, records_of, scope_of
 
@@ -268,3 +269,44 @@ async def test_check_opens_the_target_and_says_what_it_is() -> None:
     warehouse.fails = [Lost("gone")]
     (line,) = await made().check(scope_of(warehouse))
     assert (line.ok, line.reached) == (False, False)
+
+
+# -- reporting webhooks ------------------------------------------------------------------------------------
+
+
+def told_by_customerio(**more: Any) -> Message:
+    properties = {"delivery_id": "d1", "metric": "opened", "object_type": "email", "recipient": "a@b.c"}
+    return message(event="Email Opened", properties=properties, context={"source": "customerio"}, **more)
+
+
+def reported(warehouse: FakeWarehouse) -> list[dict[str, Any]]:
+    return [row for load in warehouse.loads if load.table == "message_events" for row in records_of(load)]
+
+
+@pytest.mark.spec("R017")
+async def test_a_reporting_webhook_is_a_row_of_message_events_as_well() -> None:
+    warehouse = FakeWarehouse()
+    assert await deliver(warehouse, told_by_customerio(trust="server")) == [Delivered()]
+    (record,) = reported(warehouse)
+    assert {"delivery_id": "d1", "metric": "opened", "recipient": "a@b.c"}.items() <= record.items()
+    assert warehouse.shapes["message_events"].table is MESSAGE_EVENTS
+    assert "email_opened" in warehouse.shapes
+
+
+@pytest.mark.spec("R017", "D13")
+async def test_a_page_s_key_cannot_claim_that_a_mail_was_opened() -> None:
+    warehouse = FakeWarehouse()
+    await deliver(warehouse, told_by_customerio(trust="client"))
+    assert "message_events" not in warehouse.shapes
+    await deliver(warehouse, told_by_customerio(trust="server"), tables={"deliveries": False})
+    assert "message_events" not in warehouse.shapes
+
+
+@pytest.mark.spec("R051")
+async def test_columns_of_reports_are_hashed_and_left_out_like_others() -> None:
+    warehouse = FakeWarehouse()
+    told = told_by_customerio(trust="server")
+    await deliver(warehouse, told, hash=["recipient"], hash_key="k", exclude=["object_type"])
+    (record,) = reported(warehouse)
+    assert "object_type" not in record
+    assert warehouse.shapes["message_events"].hashed == ("recipient",)

@@ -14,6 +14,7 @@ from .letters import Letters
 from .people import Persons
 from .program import Program
 from .push import PushRoutes
+from .replications import ReplicationRoutes
 from .secrets import SecretRoutes
 from .sources import SourceRoutes
 
@@ -34,6 +35,7 @@ def admin(app: App, token: str | None = None) -> Starlette:
         Persons(app),
         JobRoutes(app),
         PushRoutes(app),
+        ReplicationRoutes(app),
         secrets,
     )
     routes = [route for group in groups for route in group.routes()]

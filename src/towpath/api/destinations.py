@@ -13,6 +13,7 @@ from ..app import App, Running
 from ..config import ConnectionEntry
 from ..log import Pause
 from ..pauses import BY_HAND, DELETES
+from ..replicate.settings import ReplicationSettings
 from ..wiring import connection_of
 from . import asking
 from .answering import Missing, Named
@@ -37,11 +38,16 @@ class Destinations:
         ]
 
     async def connectors(self, _: Request) -> Any:
-        """List every source and destination by its unique name."""
+        """List every source, destination and replication by its unique name."""
         return self._connectors()
 
     def _connectors(self) -> list[dict[str, Any]]:
-        roles = (("source", self._app.config.sources), ("destination", self._app.config.destinations))
+        config = self._app.config
+        roles: tuple[tuple[str, Mapping[str, Any]], ...] = (
+            ("source", config.sources),
+            ("destination", config.destinations),
+            ("replication", config.replications),
+        )
         return [
             {"name": name, "role": role, "type": entry.type}
             for role, entries in roles
@@ -51,6 +57,8 @@ class Destinations:
     def _kind(self, line: Mapping[str, Any]) -> Any:
         if line["role"] == "destination":
             return self._app.config.destinations[line["name"]].kind
+        if line["role"] == "replication":
+            return ReplicationSettings
         return registry.sources()[line["type"]]
 
     async def connector(self, request: Request) -> Any:
@@ -60,7 +68,9 @@ class Destinations:
             if line["name"] == name:
                 return {**line, **_about(self._kind(line))}
         raise Missing(
-            f"no source or destination is called {name!r}", code="E4406", fix="towpath connectors list"
+            f"no source, destination or replication is called {name!r}",
+            code="E4406",
+            fix="towpath connectors list",
         )
 
     async def destinations(self, _: Request) -> Any:

@@ -34,9 +34,11 @@ from ..secrets import Secrets
 from ..state import Reserve, State
 from ..transport_http1 import Http1Transport
 from ..wiring import allowances, connection_of
+from .accounts import Accounts
 from .leaving import Leaving
 from .people import Mentions, People
 from .push import Push
+from .replications import Replications
 from .running import Running
 from .sources import Sources
 from .trim import Trim
@@ -77,6 +79,7 @@ class App:
     jobs: Jobs
     sources: Sources
     push: Push
+    replications: Replications
     leaving: Leaving
 
     def __init__(
@@ -163,11 +166,18 @@ class App:
             self.store, self.state, self.clock, self._open_transport, self.jobs, self.bus.tell
         )
         await self.sources.apply(config)
+        self.accounts = Accounts(
+            self.state, self.clock, self._open_transport, self._budget, lambda: self.config
+        )
+        held_back = self.people.holds_back
         self.push = Push(
-            self.store, self.state, self.clock, self._open_transport, self.jobs, self.people.holds_back
+            self.store, self.state, self.clock, self._open_transport, self.jobs, held_back, self.accounts
         )
         undo.push_async_callback(self.push.stop)
         await self.push.apply(config)
+        self.replications = Replications(self.accounts, self.clock, self.jobs, config.storage)
+        undo.push_async_callback(self.replications.close)
+        await self.replications.apply(config)
         self.leaving = Leaving(self.store, self.state)
         await self._connect(config)
         await self._register_jobs(config)
@@ -238,6 +248,7 @@ class App:
             self._put_in_force(config)
             await self.sources.apply(config)
             await self.push.apply(config)
+            await self.replications.apply(config)
             await self._register_jobs(config)
             return await self._replace(fresh)
 
@@ -364,14 +375,18 @@ class App:
             timeout_s=entry.retry.timeout_s,
             secrets=setting_secrets(entry.settings),
         )
-        return Scope(http, self.clock, self.state.memory(connection), self.push.ports(entry, connection))
+        ports = {**self.push.ports(entry, connection), **self.replications.ports(entry)}
+        return Scope(http, self.clock, self.state.memory(connection), ports)
 
     def _throttles(self, entry: DestinationEntry, destination: Destination[Any]) -> Mapping[str, Throttle]:
-        budgets: dict[str, Throttle] = {}
-        for bucket, per_minute in destination.budgets().items():
-            fresh = Budget(self.clock, per_minute)
-            budgets[bucket] = self._budgets.setdefault((entry.account, bucket), fresh)
-        return budgets
+        return {
+            bucket: self._budget(entry.account, bucket, per_minute)
+            for bucket, per_minute in destination.budgets().items()
+        }
+
+    def _budget(self, account: str, bucket: str, per_minute: float) -> Budget:
+        """What an account is allowed: one budget for all that use it."""
+        return self._budgets.setdefault((account, bucket), Budget(self.clock, per_minute))
 
     def _share_budgets(self, config: Config) -> None:
         """Who shares an account shares its budget, at the lowest rate that any of them names."""
@@ -388,6 +403,7 @@ class App:
         """What a job may say of itself (D08)."""
         entries: list[Any] = [*self.config.destinations.values(), *self.config.sources.values()]
         secrets = {secret for entry in entries for secret in setting_secrets(entry.settings)}
+        secrets |= self.accounts.secrets() | self.replications.secrets()
         shown = redact(text, secrets)
         return shown if self.config.privacy.log_pii else without_addresses(shown)
 

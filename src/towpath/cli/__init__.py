@@ -22,6 +22,7 @@ from . import (
     operate,
     program,
     push,
+    replicate,
     sources,
     traffic,
 )
@@ -65,6 +66,7 @@ for group, name in (
     (jobs.jobs, "jobs"),
     (firebase.firebase, "firebase"),
     (push.push, "push"),
+    (replicate.replicate, "replicate"),
     (new.new, "new"),
     (imports.imports, "import"),
 ):

@@ -6,14 +6,17 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from .. import views
+from ..api.jobs import run_view
 from ..log import DeadFilter
 from ..push.campaigns import Launch
 from ..sandbox import phones
+from ..sandbox.customerio_changes import open_late
 from ..sandbox.firebase import CloudEvent, document_event, user_event
 from ..sandbox.scenarios import SCENARIOS, mixed
 from ..sandbox.serve import Sandbox
@@ -36,6 +39,8 @@ BALANCE_COLUMNS = [
     "difference",
 ]
 ACCEPTED = "accepted"
+WAREHOUSE = find_spec("duckdb") is not None and find_spec("pyarrow") is not None
+COPIED = ["campaigns", "segments", "customers", "messages"]
 PHONE_COLUMNS = ["device", "owner", "type", "push", "status"]
 
 
@@ -79,6 +84,7 @@ class Demo:
         self._box = box
         self._quiet = quiet
         self._phones: list[dict[str, Any]] = []
+        self._again: dict[str, int] = {}
 
     def _say(self, text: str) -> None:
         _say(text, quiet=self._quiet)
@@ -94,6 +100,7 @@ class Demo:
         await self._dead_letter()
         await self._firebase()
         await self._push()
+        await self._replication()
         return await self._result()
 
     async def _client_traffic(self) -> None:
@@ -178,6 +185,31 @@ class Demo:
             f"{len(self._phones) - accepted} unknown to FCM and removed, at Customer.io too"
         )
 
+    async def _replication(self) -> None:
+        self._say("\n6  Replication: Customer.io's tables into a DuckDB file, and once more after a change")
+        if not WAREHOUSE:
+            self._say("   LEFT OUT: DuckDB is not installed here:  pip install 'towpath[warehouse]'")
+            return
+        first = await self._copied()
+        newest = max(self._box.customerio.state.messages, key=lambda message: message["created"])
+        open_late(self._box.customerio.state, newest["id"])
+        self._again = await self._copied()
+        self._say(f"   {first['written']:,} rows written; then {self._again['written']}: a mail opened late")
+
+    async def _copied(self) -> dict[str, int]:
+        """Replicate some tables; what was read and written."""
+        row = await self._app.jobs.launch("copy.replicate", {"tables": COPIED})
+        final = {"succeeded", "failed", "cancelled"}
+
+        async def ended() -> bool:
+            return (await self._app.jobs.find(row.id)).state in final
+
+        await self._until(ended)
+        found = run_view(await self._app.jobs.find(row.id), self._app.clock.now())
+        for part in found["parts"]:
+            self._say(f"   {part['part']}: {part['done']:,.0f} rows read")
+        return dict(found["counts"])
+
     async def _campaign(self) -> int:
         """Send the campaign, once however often the demo is begun, and wait for its end; its number."""
         desk = self._app.push.desk
@@ -218,8 +250,8 @@ class Demo:
     async def _result(self) -> bool:
         rows = [views.balance(row) for row in await self._app.store.balance(recount=True)]
         good = not any(row["difference"] or row["waiting"] for row in rows) and not self.inversions()
-        good = good and self._pushed()
-        self._say("\n6  The balance, counted again from the log and the rows:")
+        good = good and self._pushed() and (not WAREHOUSE or self._again["written"] == 1)
+        self._say("\n7  The balance, counted again from the log and the rows:")
         if not self._quiet:
             show_rows(rows, BALANCE_COLUMNS, "", as_json=False)
         verdict = "nothing is missing, nothing is out of order" if good else "SOMETHING IS WRONG"
@@ -229,7 +261,12 @@ class Demo:
     async def summary(self) -> dict[str, Any]:
         """The result for programs."""
         balance = list((await self._balance()).values())
-        return {"balance": balance, "inversions": self.inversions(), "phones": self._phones}
+        return {
+            "balance": balance,
+            "inversions": self.inversions(),
+            "phones": self._phones,
+            "replicated_again": self._again.get("written"),
+        }
 
     def inversions(self) -> int:
         """How many events of a person reached Kustomer before an earlier one of the same journey."""

@@ -104,8 +104,7 @@ def _start(
                 data="Nothing was started.",
             )
         return jobs.retry_job(name, config, follow, as_json)
-    words = [f"{key}={value}" if value is not True else f"{key}=true" for key, value in given.items()]
-    return jobs.run_job(name, words, config, follow, as_json)
+    return jobs.start(config, name, given, follow=follow, as_json=as_json)
 
 
 def _source(config: Path, wanted: str | None) -> str:

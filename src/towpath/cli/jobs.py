@@ -107,9 +107,13 @@ def run_job(
 
     Example:  towpath jobs run trim --follow
     """
-    given = dict(_setting(word) for word in settings or ())
-    start = Start(path("jobs", name, "run"), {"settings": given}, lambda jobs: jobs.launch(name, given))
-    _begin(config, start, follow=follow, as_json=json)
+    start(config, name, dict(_setting(word) for word in settings or ()), follow=follow, as_json=json)
+
+
+def start(config: Path, name: str, given: Mapping[str, Any], *, follow: bool, as_json: bool) -> None:
+    """Start a job with settings, and follow it where wanted; ends the command with the run's exit code."""
+    begin = Start(path("jobs", name, "run"), {"settings": given}, lambda jobs: jobs.launch(name, given))
+    _begin(config, begin, follow=follow, as_json=as_json)
 
 
 @jobs.command("retry")
@@ -126,8 +130,8 @@ def retry_job(
     Example:  towpath jobs retry 17 --follow
     """
     number = int(name) if name.isdecimal() else _newest(Client(config), name)
-    start = Start(path("runs", number, "retry"), {}, lambda jobs: jobs.retry(number))
-    _begin(config, start, follow=follow, as_json=json)
+    again = Start(path("runs", number, "retry"), {}, lambda jobs: jobs.retry(number))
+    _begin(config, again, follow=follow, as_json=json)
 
 
 def _begin(config: Path, start: Start, *, follow: bool, as_json: bool) -> None:

@@ -154,10 +154,7 @@ def show_connector(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: Json
 def test_connector(name: Name, config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Check one of them."""
     found = Client(config).get(path("connectors", name))
-    if found["role"] == "source":
-        show_checks(Client(config).post(path("sources", name, "test")), as_json=json)
-        return
-    test_destination(name, config, json)
+    show_checks(Client(config).post(path(f"{found['role']}s", name, "test")), as_json=json)
 
 
 @secrets.command("set")

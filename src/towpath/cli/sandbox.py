@@ -7,12 +7,14 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ..config import Config, load
 from ..log.lock import DirectoryLock
 from ..sandbox import phones
 from ..sandbox.customerio import DEFAULT
+from ..sandbox.customerio_seed import populate
 from ..sandbox.firebase import PROJECT
 from ..sandbox.kustomer import DEFAULT_KEY
 from ..sandbox.scenarios import mixed
@@ -29,6 +31,16 @@ KEY_FILE = "fcm.json"
 WEBHOOK_SECRET = "whsec_dG93cGF0aC1zYW5kYm94LXNlY3JldC0wMQ=="  # noqa: S105 - the sandbox's own, guards nothing
 PUSH_TOKEN = "sandbox-push-token"  # noqa: S105 - like it
 RATE = 60_000
+SEEDED = {
+    "people": 300,
+    "messages": 3000,
+    "message_days": 60,
+    "newsletters": 4,
+    "senders": 3,
+    "suppressions": 5,
+}
+"""What the simulated Customer.io holds before anything is sent to it."""
+SINCE = timedelta(days=SEEDED["message_days"])
 SINCE_S = 60.0
 """How long ago the phones of the story registered."""
 
@@ -43,6 +55,8 @@ sources:
   app: {{type: firebase, project: {project}, push_token: {push_token}, collections: [users]}}
 accounts:
   push: {{type: fcm, service_account: "${{file:{key_file}}}", fcm_url: "{fcm}"}}
+  cio: {{type: customerio, app_api_key: {app_key}, base_url: "{customerio}"}}
+  warehouse: {{type: warehouse, duckdb: ./warehouse.duckdb}}
 destinations:
   kustomer: {{type: kustomer, api_key: {kustomer_key}, base_url: "{kustomer}", rate: {rate}}}
   hook: {{type: webhook, url: "{webhook}/hook", secret: "{secret}", allow_private: true}}
@@ -50,6 +64,8 @@ destinations:
 connections:
   - {{from: web, to: [kustomer, hook], start: earliest}}
   - {{from: [web, app, phones, push], to: [customerio], start: earliest}}
+replications:
+  copy: {{from: cio, to: warehouse, start_date: "{start_date}"}}
 push:
   account: push
   campaigns:
@@ -76,6 +92,8 @@ def write_config(directory: Path, box: Sandbox, listen: str) -> Path:
             customerio=box.customerio_url,
             site_id=DEFAULT.site_id,
             track_key=DEFAULT.api_key,
+            app_key=DEFAULT.app_api_key,
+            start_date=f"{datetime.now(UTC) - SINCE:%Y-%m-%d}",
             phone_key=PHONE_KEY,
             key_file=KEY_FILE,
             fcm=box.fcm_url,
@@ -92,6 +110,7 @@ async def running(directory: Path, listen: str) -> AsyncIterator[tuple[Serving, 
     # A second one must not write the file of the first one over.
     DirectoryLock(directory / "data").release()
     async with sandbox(webhook_secrets=(WEBHOOK_SECRET,), requests_per_minute=RATE) as box:
+        populate(box.customerio, **SEEDED)
         config = load(write_config(directory, box, listen))
         async with serving(config) as server:
             yield server, box, config
@@ -125,6 +144,7 @@ def _announce(file: Path, server: Serving, box: Sandbox, *, as_json: bool) -> No
     say(f"  customerio {box.customerio_url} (simulated)   fcm {box.fcm_url} (simulated)")
     say(f"  try        towpath trigger purchase --config {file}")
     say(f"             towpath push send {CAMPAIGN} --config {file}")
+    say(f"             towpath replicate run --config {file}")
     say(f"             towpath audit balance --config {file}          Ctrl-C ends")
     sys.stdout.flush()
 

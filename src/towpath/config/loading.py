@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path as FilePath
 
 from pydantic import SecretStr
@@ -20,6 +21,7 @@ from .model import File, RetryChange, Server
 from .places import LONGEST_SOCKET, absolute, default_socket, fits_a_socket
 from .push import PushParts
 from .reading import text_of
+from .replications import Replications
 from .resolved import Config, DestinationEntry, RetryRule, SourceEntry, seconds
 from .settings import Checker, Within
 
@@ -51,7 +53,9 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
     found = {entry.name: entry for entry in entries.sources()}
     links = connections(data, checker, directory, file.delete_guard if file else None)
     push = PushParts(file.push if file else None, data, checker, destinations_beside(directory), found)
-    push.check_account(entries.accounts())
+    accounts = entries.accounts()
+    push.check_accounts(accounts)
+    replications = Replications(file.replications if file else {}, checker, accounts).entries()
     server, socket = _server(file, checker, directory), _socket(file, checker, directory, storage)
     _check_names(data, checker)
     _check_keys(found, checker)
@@ -66,7 +70,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
         storage=storage,
         socket=socket,
         durability=file.durability,
-        accounts=entries.accounts(),
+        accounts=accounts,
         sources=found | push.sources(),
         destinations={part.name: _destination(part, file) for part in parts} | push.destinations(rule),
         connections=[*links, *push.connections()],
@@ -76,6 +80,7 @@ def parse(text: str, path: FilePath, env: Mapping[str, str], secrets: SecretSour
         jobs=file.jobs,
         identity=file.identity,
         push=file.push,
+        replications=replications,
     )
 
 
@@ -120,12 +125,14 @@ def _socket(file: File | None, checker: Checker, directory: FilePath, storage: F
 
 
 def _check_names(data: Mapping[str, object], checker: Checker) -> None:
-    """A source and a destination may not share a name: commands address both by it."""
-    sources, destinations = data.get("sources"), data.get("destinations")
-    if isinstance(sources, dict) and isinstance(destinations, dict):
-        for name in sources.keys() & destinations.keys():
-            title = f'"{name}" is the name of a source and of a destination'
-            checker.add(errors.NAME, title, ("destinations", name), "rename one of the two", at_key=True)
+    """What has the same name in two of these sections: commands address all of them by it."""
+    for first, second in combinations(("sources", "destinations", "replications"), 2):
+        mine, others = data.get(first), data.get(second)
+        if not isinstance(mine, dict) or not isinstance(others, dict):
+            continue
+        for name in mine.keys() & others.keys():
+            title = f'"{name}" is the name of a {first[:-1]} and of a {second[:-1]}'
+            checker.add(errors.NAME, title, (second, name), "rename one of the two", at_key=True)
 
 
 def _check_keys(sources: Mapping[str, SourceEntry], checker: Checker) -> None:

@@ -21,24 +21,18 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from towpath.destination import Settings
-from towpath.errors import TowpathError
-from towpath.jobs.schedule import Schedule
+from towpath.jobs.settings import JobBlock, Positive
 from towpath.mapping import ConsentRule, MapRule
 from towpath.mapping.consent import needed
 from towpath.message import Kind
 from towpath.push.settings import PushSettings
+from towpath.replicate.settings import ReplicationSettings
 from towpath.retry import SCHEDULE_S
 from towpath.units import Duration, Share, Size
 
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _some_time(value: timedelta) -> timedelta:
-    if value <= timedelta(0):
-        raise ValueError("must be longer than no time")
-    return value
 
 
 def _room(value: int) -> int:
@@ -49,6 +43,10 @@ def _room(value: int) -> int:
 
 def _by_event(value: Any) -> Any:
     return value if isinstance(value, dict) else {"*": value}
+
+
+def _or_none(value: Any) -> Any:
+    return {} if value is None else value
 
 
 def _empty(value: Any) -> Any:
@@ -77,7 +75,6 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}"
 Name: TypeAlias = Annotated[
     str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{NAME_PATTERN}$"})
 ]
-Positive: TypeAlias = Annotated[Duration, AfterValidator(_some_time)]
 Room: TypeAlias = Annotated[Size, AfterValidator(_room)]
 _DURATION = TypeAdapter(Duration).json_schema()
 _NAMES = {"title": "names", "type": ["string", "array"], "items": {"type": "string"}, "minItems": 1}
@@ -235,30 +232,6 @@ class IdentityBlock(Settings):
     )
     links: int = Field(default=500, ge=1, description="Most ids that are joined to one person directly.")
     identifiers: int = Field(default=1000, ge=2, description="Most ids of one person, through all joins.")
-
-
-class JobBlock(Settings):
-    """When a job runs by itself: by `schedule` or by `every`, one of the two."""
-
-    schedule: str | None = Field(
-        default=None, description="Five cron fields: minute, hour, day, month, weekday, like `17 3 * * *`."
-    )
-    every: Positive | None = Field(default=None, description="The time from one run to the next.")
-    timezone: str = Field(default="UTC", description="Where the clock of `schedule` hangs: `Europe/Berlin`.")
-    jitter: Duration = Field(default=timedelta(0), description="Each time comes later by 0…this, by chance.")
-
-    @model_validator(mode="after")
-    def _comes(self) -> JobBlock:
-        try:
-            self.times()
-        except TowpathError as error:
-            raise ValueError(f"cannot be used: {error.title}; {error.fix}") from None
-        return self
-
-    def times(self) -> Schedule:
-        """What the runner takes. Raises `TowpathError`."""
-        every_s = self.every.total_seconds() if self.every else 0.0
-        return Schedule(self.schedule or "", every_s, self.timezone, self.jitter.total_seconds())
 
 
 class Jobs(Settings):
@@ -427,6 +400,8 @@ class File(Settings):
         json_schema_extra=_or({"const": "off"}, {"const": False}),
     )
     connectors: Later = Field(default=None, description=LATER)
-    replications: Later = Field(default=None, description=LATER)
+    replications: Annotated[dict[Name, ReplicationSettings], BeforeValidator(_or_none)] = Field(
+        default={}, description=str(ReplicationSettings.__doc__)
+    )
     push: PushSettings | None = Field(default=None, description=str(PushSettings.__doc__))
     alerts: Later = Field(default=None, description=LATER)

@@ -50,6 +50,7 @@ def _model(name: str, schema: Schema, definitions: Mapping[str, Schema]) -> Iter
         target = _target(inner)
         if target in definitions:
             below = f"{name}.{key}" if name else key
+            below += ".NAME" if _named(inner) else ""
             yield from _model(below, definitions[target], definitions)
 
 
@@ -89,6 +90,8 @@ def _default(key: str, schema: Schema, needed: set[str]) -> str:
 
 def _type(schema: Schema, definitions: Mapping[str, Schema]) -> str:
     """A type in a word or two."""
+    if _target(schema) and _named(schema):
+        return "sections by name"
     if _target(schema):
         return "section" if schema.get("type") != "array" else "list of sections"
     if "enum" in schema:
@@ -106,8 +109,19 @@ def _type(schema: Schema, definitions: Mapping[str, Schema]) -> str:
 
 
 def _target(schema: Schema) -> str:
-    """The definition a schema refers to, itself or by its items; empty when to none."""
-    for each in (schema, schema.get("items", {}), *schema.get("anyOf", []), *schema.get("allOf", [])):
-        if "$ref" in each:
-            return str(each["$ref"]).removeprefix("#/$defs/")
-    return ""
+    """The definition a schema refers to, itself, by its items or by its values; empty when to none."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).removeprefix("#/$defs/")
+    nested = [schema.get("items"), *_values(schema), *schema.get("anyOf", []), *schema.get("allOf", [])]
+    return next((found for each in nested if isinstance(each, dict) and (found := _target(each))), "")
+
+
+def _named(schema: Schema) -> bool:
+    """Whether it refers to a definition by values under names that are free."""
+    return bool(_values(schema)) or any(map(_named, schema.get("anyOf", [])))
+
+
+def _values(schema: Schema) -> list[Schema]:
+    """What may stand under names that are free."""
+    found = [schema.get("additionalProperties"), *schema.get("patternProperties", {}).values()]
+    return [each for each in found if isinstance(each, dict)]

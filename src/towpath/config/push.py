@@ -12,10 +12,18 @@ from towpath.registry import Kinds, settings_of
 from towpath.source import SourceSettings
 
 from . import errors
+from .document import Path
 from .resolved import AccountEntry, ConnectionEntry, DestinationEntry, RetryRule, SourceEntry
 from .settings import Checker, suggestion
 
 FCM = "fcm"
+CUSTOMERIO = "customerio"
+
+
+FIXES = {
+    FCM: "name one with the key of a Firebase project",
+    CUSTOMERIO: "name one of a Customer.io workspace",
+}
 
 
 class PushParts:
@@ -65,23 +73,44 @@ class PushParts:
         limit: DeleteLimit | None = None
         return [ConnectionEntry(REGISTRY, frozenset(named), REGISTRY, delete_limit=limit)]
 
-    def check_account(self, accounts: Mapping[str, AccountEntry]) -> None:
-        """Keep the problem of an account that is none of FCM's."""
+    def check_accounts(self, accounts: Mapping[str, AccountEntry]) -> None:
+        """Keep the problems of accounts that are none of FCM's, or have no segments to read."""
+        self._check_fcm(accounts)
+        for code, campaign in (self._settings.campaigns if self._settings else {}).items():
+            if (segment := campaign.audience.segment) is not None:
+                place = ("push", "campaigns", code, "audience", "segment", "account")
+                self._check_app(segment.account, accounts, place)
+
+    def _check_fcm(self, accounts: Mapping[str, AccountEntry]) -> None:
         name = None if self._settings is None else self._settings.account
         if name is None:
             return
-        entry = accounts.get(name)
-        place = ("push", "account")
-        if entry is None:
-            hint = suggestion(name, list(accounts))
-            self._checker.add(errors.UNKNOWN_NAME, f'there is no account "{name}"', place, hint)
-        elif entry.type != FCM:
-            title = f'the account "{name}" is of the type {entry.type}, not {FCM}'
-            self._checker.add(errors.VALUE, title, place, "name one with the key of a Firebase project")
-        elif "service_account" not in entry.fields:
+        entry = self._account(name, FCM, accounts, ("push", "account"))
+        if entry is not None and "service_account" not in entry.fields:
             title = f'the account "{name}" has no service_account'
             hint = "add the project's key:  service_account: ${secret:fcm}"
             self._checker.add(errors.MISSING, title, ("accounts", name), hint)
+
+    def _check_app(self, name: str, accounts: Mapping[str, AccountEntry], place: Path) -> None:
+        entry = self._account(name, CUSTOMERIO, accounts, place)
+        if entry is not None and not entry.fields.get("app_api_key"):
+            title = f'the account "{name}" has no app_api_key, which reading a segment needs'
+            hint = "add the App API key (Account settings, API credentials):  app_api_key: ${secret:cio_app}"
+            self._checker.add(errors.MISSING, title, ("accounts", name), hint, at_key=True)
+
+    def _account(
+        self, name: str, kind: str, accounts: Mapping[str, AccountEntry], place: Path
+    ) -> AccountEntry | None:
+        """An account of this type; where there is none, that is a problem."""
+        entry = accounts.get(name)
+        if entry is None:
+            hint = suggestion(name, list(accounts))
+            self._checker.add(errors.UNKNOWN_NAME, f'there is no account "{name}"', place, hint)
+        elif entry.type != kind:
+            title = f'the account "{name}" is of the type {entry.type}, not {kind}'
+            self._checker.add(errors.VALUE, title, place, FIXES[kind])
+            return None
+        return entry
 
     def _check_names(self, data: Mapping[str, Any]) -> None:
         for section, name in (("sources", PUSH), ("destinations", REGISTRY), ("destinations", PUSH)):

@@ -12,6 +12,8 @@ from msgspec import Struct
 from towpath.connection import DeleteLimit
 from towpath.mapping import ConsentRule, MapRule
 from towpath.push.settings import PushSettings
+from towpath.replicate.settings import ReplicationSettings
+from towpath.warehouse.settings import WarehouseAccount
 
 from .model import Admin, IdentityBlock, Jobs, Privacy, Retention, Server
 
@@ -94,6 +96,23 @@ class AccountEntry(Struct, frozen=True):
         return f"AccountEntry({self.name!r}, {self.type!r})"
 
 
+class ReplicationEntry(Struct, frozen=True):
+    """A replication: the accounts it reads, by name, and the warehouse it writes, with absolute paths."""
+
+    name: str
+    settings: ReplicationSettings
+    sources: Mapping[str, AccountEntry]
+    target: WarehouseAccount
+
+    @property
+    def type(self) -> str:
+        """Which tool is copied."""
+        return "customerio"
+
+    def __repr__(self) -> str:
+        return f"ReplicationEntry({self.name!r}, from={list(self.sources)!r}, to={self.settings.to!r})"
+
+
 class Config(Struct, frozen=True):
     """towpath.yaml, read and checked. Paths are absolute; nothing secret is in its repr."""
 
@@ -113,6 +132,7 @@ class Config(Struct, frozen=True):
     jobs: Jobs = Jobs()
     identity: IdentityBlock = IdentityBlock()
     push: PushSettings | None = None
+    replications: Mapping[str, ReplicationEntry] = {}
 
 
 def seconds(values: Sequence[timedelta]) -> tuple[float, ...]:

@@ -10,9 +10,10 @@ import msgspec
 
 from towpath.message import parse_time
 from towpath.warehouse import Column, Contract, Kind, Shape, Table
+from towpath.warehouse.message_events import MESSAGE_EVENTS
 
 from ._warehouse_flat import Flat, Privacy
-from ._warehouse_layout import ABOUT, PERSONS, STANDARD, USERS, Part, Row, hashes
+from ._warehouse_layout import ABOUT, DELIVERIES, PERSONS, STANDARD, USERS, Part, Row, hashes
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
@@ -112,6 +113,9 @@ class Columns:
 
     def shape(self, table: str, part: Part, privacy: Privacy) -> Shape:
         """A table as it has come to be."""
+        if part == DELIVERIES:
+            own_hashed = tuple(one.name for one in MESSAGE_EVENTS.columns if privacy.hashes(one.name))
+            return Shape(MESSAGE_EVENTS, hashed=own_hashed)
         kinds = sorted(self._kinds[table].items())
         own = [Column(name, "text" if kind == "hash" else kind, personal=True) for name, kind in kinds]
         made = Table(

@@ -11,12 +11,16 @@ from msgspec import Struct
 
 from towpath.message import Message, format_time, identifier, parse_time
 from towpath.warehouse import Column
+from towpath.warehouse.message_events import MESSAGE_EVENTS, row_of
 
 from ._warehouse_flat import Flat, Flattening, Privacy
 from ._warehouse_names import table_of
 
-Part: TypeAlias = Literal["tracks", "events", "identifies", "users", "pages", "screens", "groups", "aliases"]
-USERS = "users"
+Part: TypeAlias = Literal[
+    "tracks", "events", "identifies", "users", "pages", "screens", "groups", "aliases", "deliveries"
+]
+USERS: Part = "users"
+DELIVERIES: Part = "deliveries"
 
 ID = Column("id", "text", "The messageId.")
 ANONYMOUS = Column("anonymous_id", "text", "The anonymousId.", personal=True)
@@ -53,12 +57,14 @@ STANDARD: dict[Part, tuple[Column, ...]] = {
         *_COMMON,
         Column("previous_id", "text", "The id that was joined to the userId.", personal=True),
     ),
+    "deliveries": MESSAGE_EVENTS.columns,
 }
 TAKEN = {part: frozenset(column.name for column in columns) for part, columns in STANDARD.items()}
 PERSONS: dict[Part, tuple[str, ...]] = {
     **dict.fromkeys(STANDARD, ("user_id", "anonymous_id")),
     "users": ("id",),
     "aliases": ("user_id", "previous_id"),
+    "deliveries": MESSAGE_EVENTS.persons,
 }
 ABOUT: dict[Part, str] = {
     "tracks": "Every track event, without its properties.",
@@ -69,6 +75,7 @@ ABOUT: dict[Part, str] = {
     "screens": "Every screen call.",
     "groups": "Every group call.",
     "aliases": "Every alias call.",
+    "deliveries": MESSAGE_EVENTS.about,
 }
 _encode = msgspec.json.Encoder().encode
 _LISTED: dict[str, Part] = {"page": "pages", "screen": "screens", "group": "groups", "alias": "aliases"}
@@ -120,7 +127,15 @@ class Layout(Struct, frozen=True):
 
     def rows(self, message: Message) -> Sequence[Row]:
         """Every row of a message; none where its tables are off."""
-        return [row for row in self._rows(message) if row.part in self.parts]
+        rows = (*self._rows(message), *self._reported(message))
+        return [row for row in rows if row.part in self.parts]
+
+    def _reported(self, message: Message) -> Iterator[Row]:
+        """What a reporting webhook told of a delivery; not what somebody with a page's key claims."""
+        record = row_of(message) if message.trust == "server" else None
+        if record is not None:
+            kept = {name: value for name, value in record.items() if not self.privacy.excludes(name)}
+            yield Row(MESSAGE_EVENTS.name, DELIVERIES, message.source, kept, {}, {})
 
     def _rows(self, message: Message) -> Iterator[Row]:
         common = self._common(message)

@@ -45,9 +45,10 @@ class CustomerIoSettings(Settings):
     )
     app_api_key: SecretStr | None = Field(
         default=None,
-        validation_alias=AliasChoices("app_api_key", "appApiKey"),
-        description="App API key. Optional: with it, identifiers that another profile holds are seen and "
-        "reported, and renamed or merged where `conflicts` says so.",
+        validation_alias=AliasChoices("app_api_key", "appApiKey", "access_token"),
+        description="App API key. Replications read with it. For deliveries it is optional: with it, "
+        "identifiers that another profile holds are seen and reported, and renamed or merged where "
+        "`conflicts` says so.",
     )
     pipelines_write_key: SecretStr | None = Field(
         default=None,

@@ -15,7 +15,6 @@ from towpath.errors import TowpathError
 from towpath.http import Undelivered
 from towpath.message import KINDS, Message, identifier
 from towpath.outcome import Delivered, Rejected, Retry, Skipped
-from towpath.redaction import redact
 from towpath.warehouse import Contract, Load, Lost, Page, Refusal, Warehouse
 from towpath.warehouse.faults import UNFORESEEN
 from towpath.warehouse.port import PORT
@@ -46,6 +45,11 @@ class EventTables(Settings):
     screens: bool = Field(default=True, description="Every screen call.")
     groups: bool = Field(default=True, description="Every group call.")
     aliases: bool = Field(default=True, description="Every alias call.")
+    deliveries: bool = Field(
+        default=True,
+        description="What Customer.io's reporting webhooks tell of deliveries, also as rows of "
+        "`message_events`, which the ready views of a replication read.",
+    )
 
     @property
     def parts(self) -> frozenset[Part]:
@@ -176,7 +180,7 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
                 if ended:
                     return [*ended, *[None] * (len(payloads) - len(ended))]
                 if isinstance(error, Lost | TowpathError):
-                    raise Undelivered(Retry(redact(_said(error), scope.http.secrets))) from error
+                    raise Undelivered(Retry(scope.http.redacted(_said(error)))) from error
                 raise
         return ended
 
@@ -188,7 +192,7 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
         except Undelivered as error:
             return [Check.failed(name, error)]
         except (Lost, TowpathError) as error:
-            said = redact(_said(error), scope.http.secrets)
+            said = scope.http.redacted(_said(error))
             return [Check(name, ok=False, detail=said, reached=not isinstance(error, Lost))]
         return [Check(name, ok=True, detail=f"{len(kept)} tables of events")]
 
