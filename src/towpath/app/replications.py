@@ -173,6 +173,7 @@ class Replications:
             guard=settings.guard,
             approved=tuple(chosen) if asked.accept_deletes else (),
             people=settings.people,
+            domains=settings.domains,
             since=asked.since.timestamp() if asked.since else None,
         )
         return Workspace(account, partial(self._app_api, account), options)

@@ -117,6 +117,11 @@ class ReplicationSettings(Repeated):
     people: Literal["auto", "search", "export"] = Field(
         default="auto", description="How people are read: by search, by export, or whichever is cheaper."
     )
+    domains: Columns = Field(
+        default=(),
+        description="Sending domains whose suppressions are read, one after the other; without any, what the "
+        "API lists for none.",
+    )
     look_back: LookBack = Field(default=LookBack(), description=str(LookBack.__doc__))
     enabled: bool = Field(default=True, description="Whether it runs by itself.")
 
