@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -27,7 +28,8 @@ def required() -> list[str]:
     return ID.findall(SPEC.read_text(encoding="utf-8").partition(LATER)[0])
 
 
-def named() -> dict[str, list[str]]:
+@cache
+def named() -> Mapping[str, Sequence[str]]:
     """Id → the places (file:line) of the spec marks that name it."""
     places: dict[str, list[str]] = {}
     for folder in MARKED:
