@@ -25,8 +25,8 @@ from towpath.jobs import Run
 from towpath.jobs.runner import Jobs
 from towpath.push.campaigns import CampaignDesk, Launch
 from towpath.push.mailing import CampaignJob, CampaignRun
-from towpath.push.parts import Parts
 from towpath.push.pace import Pace
+from towpath.push.parts import Parts
 from towpath.push.registry import Registry
 from towpath.push.sender import Sender
 from towpath.push.settings import PushSettings

@@ -14,14 +14,17 @@ from msgspec import Struct
 from .clock import Clock
 from .connection import Connection, DeleteLimit, Deletion
 from .destination import Memory, Payload, Scope
+from .device import PUSH
 from .lanes import Parcel
 from .log import Key, Log
+from .message import Message, parse_time
 from .outcome import Delivered, Outcome
 from .pauses import DELETES, Pauses
 from .units import format_duration, format_share
 
 KEY = "towpath: delete guard"
 KEPT_S = 90 * 86400.0  # in the room for what lasts
+OUTLIVED_S = 2 * 86400.0  # how far the registry of devices may lie behind; not in that room
 PIECES = 60  # of the span that deletions are counted over
 ASK_S = 60.0  # how long the number of known persons is good for
 
@@ -111,6 +114,7 @@ class DeleteGuard:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._name = connection.name
+        self._hears_of_devices = PUSH in connection.sources
         self._limit = connection.delete_limit
         self._log = log
         self._clock = scope.clock
@@ -156,6 +160,17 @@ class DeleteGuard:
         """Whether this delivery is a deletion that somebody has discarded."""
         return isinstance(payload, Deletion) and self._kept.discards(position)
 
+    def outlives(self, message: Message) -> bool:
+        """Whether the registry of devices tells of somebody what it heard before they were deleted here.
+
+        It hears of a deletion in its own time: until then, what it tells lies behind the deletion in the log,
+        and would make the person anew where they were just deleted.
+        """
+        if message.source != PUSH or message.user_id is None:
+            return False
+        deleted, heard = self._memory.find(_deleted(message.user_id)), parse_time(message.sent_at)
+        return deleted is not None and heard is not None and heard.timestamp() <= float(deleted)
+
     def _ask(self) -> None:
         if not self._asking:
             self._asking = True
@@ -184,8 +199,15 @@ class DeleteGuard:
 
     def departs(self, parcel: Parcel) -> None:
         """A call begins: where it deletes somebody, that counts from now on."""
-        if isinstance(parcel.payload, Deletion) and parcel.items[0].record.position > self._kept.confirmed:
-            self._flying.add(parcel.items[0].key)
+        if not isinstance(parcel.payload, Deletion):
+            return
+        item = parcel.items[0]
+        if item.record.position > self._kept.confirmed:
+            self._flying.add(item.key)
+        if self._hears_of_devices and item.message.user_id is not None:
+            self._memory.keep(
+                _deleted(item.message.user_id), repr(item.record.envelope.received_at), OUTLIVED_S
+            )
 
     def lands(self, parcel: Parcel, outcome: Outcome | None) -> None:
         """A call has ended: what was not delivered counts no more, until it is tried again."""
@@ -213,6 +235,11 @@ class DeleteGuard:
         known = self._kept != Kept() or self._window.total
         if known and self._memory.find(KEY) is None:
             self.keep()
+
+
+def _deleted(person: str) -> str:
+    """Where it is kept when somebody's deletion was received. It names them: an erase takes it."""
+    return f"deleted: {person}"
 
 
 async def nobody() -> int:

@@ -200,6 +200,8 @@ class Dispatch:
             found = self._unwanted(item) or self._prepare(item)
             if isinstance(found, Payload) and self._deletes.discards(found, item.record.position):
                 found = Skipped("discarded", "somebody discarded this deletion")
+            if isinstance(found, Payload) and self._deletes.outlives(item.message):
+                found = Skipped("deleted", "it was heard before this person was deleted")
             if not isinstance(found, Payload):
                 self._end(lane, item, found)
                 break

@@ -21,6 +21,7 @@ storage: ./data
 sources:
   web: {{type: segment, write_keys: [{key}], trust: server}}
 accounts:
+  cio: {{type: customerio, app_api_key: app-key, base_url: "http://127.0.0.1:9"}}
   firebase: {{type: fcm, service_account: "${{file:key.json}}", fcm_url: "http://127.0.0.1:9"}}
 push:
   account: firebase
@@ -151,6 +152,15 @@ def test_a_campaign_is_scheduled_paused_resumed_and_cancelled(server: Server, sh
     assert "hello" in shell("push", "campaigns", "show", number).out
 
 
+@pytest.mark.spec("P050")
+def test_a_campaign_goes_to_a_segment(server: Server, shell: Shell) -> None:
+    made = shell("push", "send", "hello", "--at", NEXT_YEAR, "--segment", "cio:12", "--json").json()
+    assert made["settings"]["audience"]["segment"] == {"account": "cio", "id": 12}
+    failed = shell("push", "campaigns", "resume", str(made["campaign"]), "--retry-failed")
+    assert failed.code == 1
+    assert "nothing to try again" in failed.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -159,6 +169,11 @@ def test_a_campaign_is_scheduled_paused_resumed_and_cancelled(server: Server, sh
         (("push", "send", "hello", "--at", "soon"), "is no time"),
         (("push", "send", "hello", "--filter", "traits.a =="), "filter"),
         (("push", "send", "hello", "--platform", "fridge"), "platforms"),
+        (("push", "send", "hello", "--segment", "12"), "names no segment"),
+        (("push", "send", "hello", "--segment", "cio:twelve"), "names no segment"),
+        (("push", "send", "hello", "--segment", "firebase:12"), "no App API"),
+        (("push", "send", "hello", "--segment", "cio:0"), "segment.id"),
+        (("push", "campaigns", "resume", "99", "--retry-failed"), "there is no campaign 99"),
         (("push", "campaigns", "show", "99"), "there is no campaign 99"),
         (("push", "devices", "show", "nobody/else"), "no device"),
         (("push", "devices", "import", "missing.csv"), "cannot be read"),

@@ -54,6 +54,21 @@ def test_an_export_with_odd_letters_is_an_import(
     assert len(shell("push", "devices", "list", "--json").json()) == 2
 
 
+@pytest.mark.spec("P040", "P047")
+def test_an_import_is_read_as_an_event_is(server: Server, shell: Shell, tmp_path: Path) -> None:
+    rows = [
+        {**DEVICE, "deviceId": " d1 ", "fcmToken": "dLd_X5aVQFmpXn1z0vSgTB", "userId": " ann "},
+        {**DEVICE, "deviceId": "d2", "fcmToken": " t2 ", "deviceType": " IOS ", "lastSeen": "2999-01-01"},
+        {**DEVICE, "deviceId": "d3", "lastSeen": "0001-01-01T00:00:00+14:00"},
+    ]
+    answer = Client(tmp_path / "towpath.yaml").post("/push/import", {"devices": rows})
+    assert (answer["taken"], [one["index"] for one in answer["refused"]]) == (2, [2])
+    first, second = shell("push", "devices", "list", "--json").json()
+    assert (first["address_kind"], first["user_id"], first["provisional"]) == ("fid", "ann", False)
+    assert (second["address"], second["user_id"], second["provisional"]) == ("t2", "d2", True)
+    assert not second["registered_at"].startswith("2999")
+
+
 @pytest.mark.spec("P047")
 def test_a_refused_line_is_named_by_its_place_in_the_file(
     server: Server, shell: Shell, tmp_path: Path

@@ -48,7 +48,7 @@ class Workspace:
 
     def asked(self, path: str) -> int:
         """How many requests came for a path."""
-        return sum(one.path == path for one in self.simulator.requests)
+        return sum(one.path == path for one in list(self.simulator.requests))
 
     def configure(self, directory: Path, tables: str = LISTS, more: str = "", key: str = "") -> Path:
         file = directory / "towpath.yaml"

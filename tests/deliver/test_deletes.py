@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from towpath.connection import DeleteLimit, Deletion
 from towpath.deletes import KEY, decide
 from towpath.destination import Call, Check, Limits, Payload
 from towpath.mapping import FieldMap, MapRule
-from towpath.message import Message
+from towpath.message import Message, format_time
 from towpath.outcome import Paused
 from towpath.testing.loop import virtual
 
@@ -494,3 +495,40 @@ async def test_only_deletions_are_marked(stage: MakeStage) -> None:
         for kind in ("delete", "track", "identify", "page")
     }
     assert kinds == {"delete": Deletion, "track": Deletion, "identify": Payload, "page": Payload}
+
+
+# -- what the registry of devices tells ------------------------------------------------------------------
+
+
+async def tell(s: Stage, name: str, person: str, heard_at: float) -> None:
+    """Append what the registry of devices tells of a person, since it heard of them."""
+    at = format_time(datetime.fromtimestamp(heard_at, UTC))
+    fields = {"type": "track", "event": "Device Moved", "messageId": name, "userId": person, "sentAt": at}
+    await s.append(fields, source="push")
+
+
+@pytest.mark.spec("P045", "D10")
+@virtual
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("guard", [THREE, None])
+async def test_what_was_heard_of_a_person_before_stays_behind_their_deletion(
+    stage: MakeStage, together: bool, guard: DeleteLimit | None
+) -> None:
+    s = stage(delete_limit=guard, sources=frozenset({"web", "push"}))
+    s.vendor.bounds = Limits(batch=10 if together else 1, ordered_batch=together)
+    await s.start()
+    before = s.clock.now()
+    await s.pass_s(5)
+    await delete(s, "p1")
+    await tell(s, "late", "p1", before)
+    await tell(s, "other", "p2", before)
+    await tell(s, "again", "p1", s.clock.now() + 5)
+    await s.drained()
+    assert sorted(s.vendor.order()) == ["again", "d-p1", "other"]
+    assert dict((await s.balance()).skipped) == {"deleted": 1}
+    await s.stop()
+    await s.start()
+    await tell(s, "later", "p1", before)
+    await s.drained()
+    assert dict((await s.balance()).skipped) == {"deleted": 2}
+    await s.stop()

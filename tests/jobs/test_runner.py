@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from towpath.jobs import GiveUp, Job, NoSettings, Progress, Run, Schedule, Snooz
 from towpath.jobs.execution import END_ALONE_S, LEASE_S
 from towpath.jobs.job import RETRIES_S
 from towpath.jobs.run import LINES_MAX
-from towpath.jobs.runner import AT_ONCE, Jobs, Unknown
+from towpath.jobs.runner import POOLS, Jobs, Unknown
 from towpath.jobs.thread import inline
 from towpath.outcome import Retry
 from towpath.state import State
@@ -386,12 +387,61 @@ async def test_one_live_run_per_key_and_a_few_at_once(tmp_path: Path) -> None:
             with pytest.raises(TowpathError, match=f"the job walk has a run already: {first.id}") as caught:
                 await jobs.launch(name)
             assert caught.value.code == "E5202"
-        beside = [await jobs.launch("free", {"pages": 50}) for _ in range(AT_ONCE + 2)]
+        beside = [await jobs.launch("free", {"pages": 50}) for _ in range(POOLS["work"] + 2)]
         await asyncio.sleep(20)
         states = [(await jobs.find(row.id)).state for row in beside]
-        assert (states.count("running"), states.count("queued")) == (AT_ONCE - 1, 3)
+        assert (states.count("running"), states.count("queued")) == (POOLS["work"] - 1, 3)
         for row in beside:
             assert (await reached(jobs, row.id, "succeeded")).attempt == 1
+
+
+class Campaign(Walk):
+    """A walk that has its place among campaigns."""
+
+    pool = "push"
+
+
+class Upkeep(Walk):
+    """A walk that keeps things clean."""
+
+    pool = "upkeep"
+
+
+@pytest.mark.spec("P053")
+@virtual
+async def test_long_runs_of_one_pool_keep_no_other_waiting(tmp_path: Path) -> None:
+    every = [Walk("long", key=None), Campaign("campaign", key=None), Upkeep("tidy", key=None)]
+    async with runner(tmp_path, *every) as jobs:
+        long = [await jobs.launch("long", {"pages": 500}) for _ in range(POOLS["work"] + 2)]
+        await reached(jobs, long[0].id, "running")
+        for name in ("campaign", "tidy"):
+            first = await jobs.launch(name, {"pages": 2})
+            ended = await reached(jobs, first.id, "succeeded")
+            assert ended.ended_at - first.due_at < 30
+        second = [await jobs.launch("tidy", {"pages": 10}) for _ in range(2)]
+        await asyncio.sleep(20)
+        assert sorted([(await jobs.find(row.id)).state for row in second]) == ["queued", "running"]
+        assert [(await jobs.find(row.id)).state for row in long].count("running") == POOLS["work"]
+
+
+@virtual
+async def test_a_full_pool_is_not_asked_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runner(tmp_path, Walk("long", key=None), poll_s=5.0) as jobs:
+        for _ in range(POOLS["work"] + 2):
+            await jobs.launch("long", {"pages": 500})
+        await asyncio.sleep(20)
+        looked = Counter[str]()
+        sweep = jobs._store.sweep
+
+        def look(*told: Any) -> Any:
+            looked["at all"] += 1
+            return sweep(*told)
+
+        monkeypatch.setattr(jobs._store, "sweep", look)
+        await asyncio.sleep(100)
+        assert looked["at all"] <= 21
 
 
 @virtual

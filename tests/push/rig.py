@@ -16,9 +16,11 @@ from towpath.jobs import Run, Snooze
 from towpath.jobs.runner import Jobs
 from towpath.notice import Notice
 from towpath.push.campaigns import CampaignDesk, Launch
-from towpath.push.mailing import CampaignJob, CampaignRun, Parts
+from towpath.push.mailing import CampaignJob, CampaignRun
 from towpath.push.pace import Pace
+from towpath.push.parts import Parts
 from towpath.push.registry import Registry
+from towpath.push.segment import Accounts, NoAccounts
 from towpath.push.sender import Sender
 from towpath.push.settings import PushSettings
 from towpath.push.verdict import Verdict
@@ -35,6 +37,7 @@ REFUSED = Verdict("misconfigured", "PERMISSION_DENIED", "the API is disabled", s
 NO_APNS = Verdict("platform_misconfigured", "THIRD_PARTY_AUTH_ERROR", "upload the APNs key", status=401)
 BUSY = Verdict("unavailable", "UNAVAILABLE", "overloaded", after_s=10.0, status=503)
 THROTTLED = Verdict("throttled", "QUOTA_EXCEEDED", "quota", after_s=60.0, status=429)
+DEVICE_THROTTLED = Verdict("device_throttled", "QUOTA_EXCEEDED", "device", after_s=60.0, status=429)
 SILENT = Verdict("unknown", "NO_ANSWER", "it may have been taken", after_s=10.0)
 
 Script = Callable[[str, dict[str, Any]], Verdict | None]
@@ -92,13 +95,16 @@ class Rig:
         self.jobs = Jobs(self.state.jobs, self.clock)
         self.job = CampaignJob(lambda: self.parts)
         self.desk = CampaignDesk(lambda: self.parts, self.jobs, self.clock)
+        self.accounts: Accounts = NoAccounts()
         self._noted = 0
 
     @property
     def parts(self) -> Parts:
         notices = {code: Notice(made, code) for code, made in self.settings.campaigns.items()}
         sender = cast("Sender", self.sender)
-        return Parts(self.registry, self.state.campaigns, sender, self.settings, notices)
+        return Parts(
+            self.registry, self.state.campaigns, sender, self.settings, notices, accounts=self.accounts
+        )
 
     async def begin(self) -> Rig:
         await self.jobs.register(self.job)

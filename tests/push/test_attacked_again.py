@@ -12,8 +12,9 @@ from sqlalchemy.exc import OperationalError
 from towpath.message import Message
 from towpath.notice import Notice, Trigger
 from towpath.outcome import Skipped
-from towpath.push.mailing import CampaignJob, Parts
+from towpath.push.mailing import CampaignJob
 from towpath.push.pace import Pace
+from towpath.push.parts import Parts
 from towpath.push.pusher import Pushes
 from towpath.push.registry import Registry
 from towpath.push.sender import Sender

@@ -15,6 +15,7 @@ from towpath.state.campaigns import SendState, Settled
 from .rig import (
     BUSY,
     DEAD,
+    DEVICE_THROTTLED,
     INVALID,
     MISMATCH,
     NO_APNS,
@@ -247,7 +248,7 @@ async def test_a_platform_without_its_key_fails_and_the_others_go_on(rig: Rig) -
 
 
 @pytest.mark.spec("P053")
-@pytest.mark.parametrize("verdict", [BUSY, THROTTLED, SILENT])
+@pytest.mark.parametrize("verdict", [BUSY, THROTTLED, DEVICE_THROTTLED, SILENT])
 async def test_what_may_work_later_is_sent_later(rig: Rig, verdict: Any) -> None:
     await three_people(rig)
     rig.sender.script("t-d2", verdict)

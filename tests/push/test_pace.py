@@ -305,3 +305,55 @@ def test_waits_begin_at_ten_seconds_double_and_are_spread(attempt: int, chance: 
 
 async def _all(work: list) -> None:  # type: ignore[type-arg]
     await asyncio.gather(*work)
+
+
+async def test_what_is_urgent_goes_first() -> None:
+    clock = FakeClock()
+    pace = Pace(clock, 10.0, ramp_s=0.0)
+    passed: list[str] = []
+
+    async def ask(name: str, *, urgent: bool = False) -> None:
+        await pace.admit(urgent=urgent)
+        passed.append(name)
+
+    asked = [asyncio.create_task(ask(f"campaign {number}")) for number in range(4)]
+    await asyncio.sleep(0)
+    asked += [asyncio.create_task(ask(f"event {number}", urgent=True)) for number in range(2)]
+    await asyncio.sleep(0)
+    await clock.drive(asyncio.wait(asked))
+    assert passed == ["campaign 0", "event 0", "event 1", "campaign 1", "campaign 2", "campaign 3"]
+
+
+async def test_who_is_urgent_is_sent_away_like_all_at_a_stop() -> None:
+    pace = Pace(FakeClock(), 10.0, ramp_s=0.0)
+    await pace.admit()
+    asked = [asyncio.create_task(pace.admit(urgent=urgent)) for urgent in (True, False)]
+    await asyncio.sleep(0)
+    await pace.close()
+    assert [type(one) for one in await asyncio.gather(*asked, return_exceptions=True)] == [Stopping, Stopping]
+
+
+async def test_who_is_urgent_alone_waits_for_a_place_and_no_longer() -> None:
+    clock = FakeClock()
+    pace = Pace(clock, 10.0, ramp_s=0.0)
+    await pace.admit()
+    began_s = clock.monotonic()
+    await clock.drive(asyncio.wait_for(pace.admit(urgent=True), 60))
+    assert 0.05 < clock.monotonic() - began_s < 0.2
+
+
+@pytest.mark.parametrize(
+    ("waits", "comes", "at_once"), [(0, 0, False), (1, 1, False), (1, 0, False), (0, 1, True)]
+)
+async def test_who_comes_later_passes_only_who_is_less_urgent(waits: int, comes: int, at_once: bool) -> None:
+    clock = FakeClock()
+    pace = Pace(clock, 10.0, ramp_s=0.0)
+    await pace.admit()
+    waiting = asyncio.create_task(pace.admit(urgent=bool(waits)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    clock._elapsed += 0.11  # there is a place, and who waits has not been told yet
+    later = asyncio.create_task(pace.admit(urgent=bool(comes)))
+    await asyncio.sleep(0)
+    assert later.done() is at_once
+    await clock.drive(asyncio.wait([waiting, later]))

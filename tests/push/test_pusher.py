@@ -13,7 +13,7 @@ from towpath.outcome import Delivered, Paused, Rejected, Retry, Skipped
 from towpath.push.pusher import Pushes
 from towpath.push.sender import Sender
 
-from .rig import BUSY, DEAD, MISMATCH, NO_APNS, REFUSED, SILENT, THROTTLED, WRONG, Rig
+from .rig import BUSY, DEAD, DEVICE_THROTTLED, MISMATCH, NO_APNS, REFUSED, SILENT, THROTTLED, WRONG, Rig
 
 pytestmark = pytest.mark.usefixtures("inline")
 
@@ -74,7 +74,7 @@ async def test_an_events_own_notice_is_filled_from_the_event(rig: Rig, pushes: P
 
 
 @pytest.mark.spec("P053", "P055")
-@pytest.mark.parametrize("verdict", [BUSY, THROTTLED, SILENT])
+@pytest.mark.parametrize("verdict", [BUSY, THROTTLED, DEVICE_THROTTLED, SILENT])
 async def test_a_retry_reaches_only_who_was_not_told(rig: Rig, pushes: Pushes, verdict: Any) -> None:
     await rig.device("d1", "u1")
     await rig.device("d2", "u1")
@@ -205,3 +205,20 @@ async def test_many_at_once_share_their_writes(rig: Rig, pushes: Pushes) -> None
     assert all(isinstance(one, Delivered) for one in found)
     assert sum(writes) == 50
     assert len(writes) < 25
+
+
+@pytest.mark.spec("P054")
+async def test_a_push_of_an_event_goes_before_campaigns(
+    rig: Rig, pushes: Pushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for: list[bool] = []
+    admit = rig.sender.pace.admit
+
+    async def noted(*, urgent: bool = False) -> None:
+        asked_for.append(urgent)
+        await admit(urgent=urgent)
+
+    monkeypatch.setattr(rig.sender.pace, "admit", noted)
+    await rig.device("d1", "u1")
+    assert isinstance(await push(rig, pushes, asked(rig)), Delivered)
+    assert asked_for == [True]

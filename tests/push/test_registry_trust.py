@@ -16,6 +16,7 @@ from towpath.push.settings import PushSettings
 from .registry_stage import Stage
 
 FID = "dLd_X5aVQFmpXn1z0vSgTB"
+MISSING = "userId is missing: the device is taken as nobody's yet (userId = deviceId)"
 PROVING = "web"
 """A source with  verify: required."""
 
@@ -241,3 +242,57 @@ async def test_a_device_on_which_nobody_signed_in_goes_by_its_own_word(told: Tol
     await told.register("d1", "d1", "t1")
     await told.say("track", event="Push Disabled", anonymous_id="d1", properties={"deviceId": "d1"})
     assert await told.stage.reach("d1") == []
+
+
+# -- taking --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.spec("D13", "P041")
+@pytest.mark.parametrize("first", ["shop", PROVING])
+@pytest.mark.parametrize("source", ["app", PROVING])
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_client_that_knows_no_more_than_its_id_takes_no_device_from_who_proved_it(
+    told: Told, first: str, source: str, again: bool
+) -> None:
+    await told.register("d1", "victim", "t1", first)
+    if again:  # an app may report it without proof meanwhile
+        await told.register("d1", "victim", "t2", "app")
+    has = "t2" if again else "t1"
+    assert "stays theirs" in (await told.register("d1", None, "forged", source))[-1]
+    assert await told.stage.reach("victim") == [has]
+    if source == "app":
+        await told.register("d1", "thief", "forged")
+        assert (await told.stage.reach("victim"), await told.stage.reach("thief")) == ([has], [])
+
+
+@pytest.mark.spec("D13", "P044", "P041")
+@pytest.mark.parametrize(
+    ("person", "token", "source"),
+    [(None, "t1", "app"), ("bob", "t1", "app"), ("bob", "t2", PROVING), ("bob", "t2", "shop")],
+)
+async def test_a_sign_out_and_the_next_proof_move_a_device(
+    told: Told, person: str | None, token: str, source: str
+) -> None:
+    await told.register("d1", "ann", "t1", PROVING)
+    assert await told.register("d1", person, token, source) in ([], [MISSING])
+    assert await told.stage.reach("ann") == []
+    assert await told.stage.reach(person or "d1") == [token]
+
+
+@pytest.mark.spec("P041")
+@pytest.mark.parametrize("gone", [True, False])
+async def test_what_no_proof_stands_behind_moves_by_any_report(told: Told, gone: bool) -> None:
+    await told.register("d1", "ann", "t1", PROVING if gone else "app")
+    if gone:
+        await told.say("track", event="Push Disabled", user_id="ann", properties={"deviceId": "d1"})
+    await told.register("d1", "bob", "t2")
+    assert await told.stage.reach("bob") == ["t2"]
+    assert await told.stage.reach("ann") == []
+
+
+@pytest.mark.spec("D13", "P041")
+async def test_who_takes_a_device_without_proof_has_not_proved_it(told: Told) -> None:
+    await told.register("d1", "ann", "t1", PROVING)
+    await told.register("d1", "bob", "t1")
+    await told.register("d1", "carl", "t2")
+    assert await told.stage.reach("carl") == ["t2"]

@@ -36,9 +36,9 @@ class World:
         self.server = server
         self.sender = sender
 
-    async def send(self, address: str) -> Verdict:
+    async def send(self, address: str, *, attempt: int = 1) -> Verdict:
         message = {"token": address, "notification": {"title": "Hello"}}
-        return await self.sender.send(json.dumps({"message": message}).encode())
+        return await self.sender.send(json.dumps({"message": message}).encode(), attempt=attempt)
 
     async def kinds(self, *addresses: str) -> Counter[str]:
         return Counter(verdict.kind for verdict in await asyncio.gather(*map(self.send, addresses)))
@@ -160,6 +160,20 @@ async def test_the_projects_quota_is_met_by_all() -> None:
         found = await there.kinds(*(f"ok-{number}" for number in range(60)))
         assert (found["accepted"], found["throttled"]) == (20, 40)
         assert there.sender.pace.paused_s > 0
+
+
+async def test_one_devices_quota_keeps_nobody_else_waiting() -> None:
+    async with world(FcmSimulator(device_per_min=1)) as there:
+        assert (await there.send("ok-1")).kind == "accepted"
+        verdict = await there.send("ok-1")
+        assert (verdict.kind, verdict.code, verdict.status) == ("device_throttled", "QUOTA_EXCEEDED", 429)
+        assert (verdict.after_s or 0.0) >= 10
+        later = await there.send("ok-1", attempt=6)
+        assert (later.after_s or 0.0) >= 320, "it grows with the attempts"
+        assert there.sender.pace.paused_s == 0
+        assert (await there.send("ok-2")).kind == "accepted"
+        assert there.sender.health.counts == {"accepted": 2, "device_throttled": 2}
+        assert there.sender.health.failed_share == 0
 
 
 async def test_an_outage_is_told_for_each_message_alone() -> None:

@@ -88,6 +88,14 @@ QUOTA = body(
     fcm_error("QUOTA_EXCEEDED"),
     {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"subject": "project:1"}]},
 )
+
+
+def quota(*violations: dict[str, str]) -> bytes:
+    failure = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": list(violations)}
+    return body(429, "Quota exceeded", "RESOURCE_EXHAUSTED", fcm_error("QUOTA_EXCEEDED"), failure)
+
+
+OF_A_DEVICE = quota({"subject": "device", "description": "Message rate exceeded."})
 BUSY = body(503, "The service is currently unavailable.", "UNAVAILABLE", fcm_error("UNAVAILABLE"))
 BROKEN = body(500, "Internal error encountered.", "INTERNAL", fcm_error("INTERNAL"))
 UNSPECIFIED = body(503, "?", "UNAVAILABLE", fcm_error("UNSPECIFIED_ERROR"))
@@ -117,6 +125,12 @@ GFE_404 = b"<!DOCTYPE html><title>Error 404 (Not Found)!!1</title>"
         (401, OLD_APNS, "platform_misconfigured", "APNS_AUTH_ERROR"),
         (429, QUOTA, "throttled", "QUOTA_EXCEEDED"),
         (429, b"", "throttled", "HTTP_429"),
+        (429, OF_A_DEVICE, "device_throttled", "QUOTA_EXCEEDED"),
+        (429, quota({"description": "Device message rate"}), "device_throttled", "QUOTA_EXCEEDED"),
+        (429, quota({"subject": "device"}, {"subject": "project:1"}), "throttled", "QUOTA_EXCEEDED"),
+        (429, quota({"subject": "devices of the project"}), "throttled", "QUOTA_EXCEEDED"),
+        (429, quota({"subject": "topic"}), "throttled", "QUOTA_EXCEEDED"),
+        (429, quota(), "throttled", "QUOTA_EXCEEDED"),
         (503, BUSY, "unavailable", "UNAVAILABLE"),
         (500, BROKEN, "unavailable", "INTERNAL"),
         (503, UNSPECIFIED, "unavailable", "UNSPECIFIED_ERROR"),
@@ -164,6 +178,8 @@ def test_a_token_message_beside_another_wrong_field_removes_nothing() -> None:
     [
         (429, QUOTA, {"retry_after": "7"}, 7.0),
         (429, QUOTA, {}, THROTTLED_S),
+        (429, OF_A_DEVICE, {}, THROTTLED_S),
+        (429, OF_A_DEVICE, {"retry_after": "7"}, 7.0),
         (429, QUOTA, {"retry_after": "Thu, 09 Oct 2025 08:53:50 GMT"}, 30.0),
         (503, BUSY, {"retry_after": "30"}, 30.0),
         (503, BUSY, {}, None),

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import structlog
+from sqlalchemy.exc import OperationalError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -54,7 +55,7 @@ def _answering(answer: Answer) -> _Respond:
         except TowpathError as error:
             return _json(problem(error), 400)
         except LogFull:
-            return _json(problem(_disk_full()), 507)
+            return _full(request)
         except LogFailed as error:
             return _json(problem(_disk_failed(error)), 503)
         except ClientDisconnect:  # nobody is left to be told, nor at a stop
@@ -63,10 +64,24 @@ def _answering(answer: Answer) -> _Respond:
             title = "a number of the request is larger than any number here"
             return _json(problem(TowpathError(title, code="E5012", data="Nothing was changed.")), 400)
         except Exception as error:
-            log.exception("an admin request failed", path=request.scope["route"].path, error=repr(error))
-            return _json(problem(_unforeseen(error)), 500)
+            return _full(request) if _is_of_a_full_disk(error) else _failed(request, error)
 
     return respond
+
+
+def _is_of_a_full_disk(error: Exception) -> bool:
+    """Whether state.db could not be written for want of room (SQLITE_FULL has no class of its own)."""
+    return isinstance(error, OperationalError) and "disk is full" in str(error.orig)
+
+
+def _full(request: Request) -> Response:
+    log.warning("an admin request met a full disk", path=request.scope["route"].path)
+    return _json(problem(_disk_full()), 507)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    log.error("an admin request failed", path=request.scope["route"].path, error=repr(error), exc_info=error)
+    return _json(problem(_unforeseen(error)), 500)
 
 
 def _disk_full() -> TowpathError:

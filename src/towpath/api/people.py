@@ -9,9 +9,17 @@ from starlette.requests import Request
 
 from .. import views
 from ..app import App
+from ..config import DestinationEntry
+from ..device import PUSH, REGISTRY
 from ..log import DeadFilter
+from ..warehouse.port import PORT
 from . import asking
 from .answering import Named
+
+ELSEWHERE = "not erased there: delete the person in that tool (deletes are not forwarded to it yet)"
+REGISTERED = "erased: the registry of devices is here"
+PASSES_ON = "keeps nothing of people: pushes pass through"
+WAREHOUSE = "see `warehouses`"
 
 
 class Persons:
@@ -55,9 +63,10 @@ class Persons:
         """Remove every trace of these ids here, and say how it stands at each destination (D10)."""
         ids = asking.ids(await asking.body(request))
         erased = await self._app.people.erase(ids)
-        said = "not erased there: delete the person in that tool (deletes are not forwarded to it yet)"
-        destinations = dict.fromkeys(self._app.config.destinations, said)
-        return {"ids": sorted(ids), **erased, "destinations": destinations}
+        destinations = {name: _said_of(entry) for name, entry in self._app.config.destinations.items()}
+        warehouses = await self._app.replications.erase(sorted(ids))
+        told = {"warehouses": warehouses} if warehouses else {}
+        return {"ids": sorted(ids), **erased, "destinations": destinations, **told}
 
     async def suppress(self, request: Request) -> Any:
         """Deliver nothing more of these ids."""
@@ -70,3 +79,9 @@ class Persons:
         ids = asking.ids(await asking.body(request))
         await self._app.people.suppress(ids, on=False)
         return {"unsuppressed": sorted(ids)}
+
+
+def _said_of(entry: DestinationEntry) -> str:
+    """How it stands at a destination after an erase here."""
+    said = {REGISTRY: REGISTERED, PUSH: PASSES_ON, PORT: WAREHOUSE}
+    return next((said[port] for port in entry.kind.ports if port in said), ELSEWHERE)

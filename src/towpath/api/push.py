@@ -266,6 +266,7 @@ def campaign_view(standing: Standing) -> dict[str, Any]:
         "reason": row.reason,
         "due_at": f"{row.local_at} (local)" if row.local_at else moment(row.due_at),
         "devices": row.enlisted,
+        **({} if row.members is None else {"members": row.members}),
         **{name: found[name] for name in ("pending", "in_flight", "accepted", "failed", "skipped")},
         "repeated": row.repeated,
         "created_at": moment(row.created_at),

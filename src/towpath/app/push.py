@@ -21,9 +21,10 @@ from ..jobs.runner import Jobs
 from ..log import Log
 from ..notice import Notice
 from ..push.campaigns import CampaignDesk
-from ..push.mailing import CampaignJob, Parts
+from ..push.mailing import CampaignJob
 from ..push.outbox import Outbox
 from ..push.pace import Pace
+from ..push.parts import Parts
 from ..push.pusher import Pushes
 from ..push.registry import NO_PROJECT, Registry
 from ..push.sender import Account, Sender
@@ -31,6 +32,7 @@ from ..push.settings import PushSettings
 from ..push.sweep import Sweep
 from ..state import State
 from ..views import moment
+from .accounts import Accounts
 
 SWEEP_CRON = "17 4 * * *"
 AGAIN_S = 5.0
@@ -42,7 +44,7 @@ log = structlog.get_logger("towpath.push")
 class Push:
     """Everything of the section `push:`. `apply` puts a configuration in force, `begin` starts what runs.
 
-    `held_back` says of a person that they are suppressed.
+    `held_back` says of a person that they are suppressed, `accounts` opens what segments are read from.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Push:
         transport: Transport,
         jobs: Jobs,
         held_back: Callable[[str], bool],
+        accounts: Accounts,
     ) -> None:
         self._log = store
         self._state = state
@@ -60,6 +63,7 @@ class Push:
         self._transport = transport
         self._jobs = jobs
         self._held_back = held_back
+        self._accounts = accounts
         self._parts: Parts | None = None
         self._senders: dict[tuple[str, str, float, str], Sender] = {}
         self._paces: dict[tuple[str, str, float], Pace] = {}
@@ -103,7 +107,9 @@ class Push:
         registry = self._registry(project, settings, config.identity.junk)
         await registry.adopt()
         notices = {code: Notice(made, code) for code, made in settings.campaigns.items()}
-        self._parts = Parts(registry, self._state.campaigns, sender, settings, notices, self._held_back)
+        self._parts = Parts(
+            registry, self._state.campaigns, sender, settings, notices, self._held_back, self._accounts
+        )
         await self._jobs.register(self._campaigns)
         await self._jobs.register(Sweep(lambda: self.registry), Schedule(cron=SWEEP_CRON))
         if self._carrying is not None and sender is not None:

@@ -131,6 +131,7 @@ class ReplicationDesk:
                 title, code=BAD, fix=f"name one: {', '.join(names)}", data="Nothing was changed."
             )
         one = workspace or names[0]
+        await self._parts.at_rest(name)
         await self._prepare(name)
         for table, at in found.items():
             await self._parts.warehouse(entry.target).keep(with_cursor(name, one, table, at))
@@ -139,8 +140,8 @@ class ReplicationDesk:
         """Forget how far tables were read, and empty them unless their rows are to stay."""
         entry = self._parts.entry(name)
         chosen = list(self._parts.tables(entry, tables)) if tables else []
+        await self._parts.at_rest(name)
         warehouse = self._parts.warehouse(entry.target)
-        await self._prepare(name)
         for workspace in entry.sources:
             prefixes = [state_prefix(name, workspace, table) for table in chosen]
             await warehouse.reset(() if keep_rows else chosen, workspace, prefixes)

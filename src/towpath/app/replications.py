@@ -9,24 +9,28 @@ from typing import Any
 
 from ..clock import Clock
 from ..config import Config, DestinationEntry
+from ..config.replications import WAREHOUSE, warehouse_of
 from ..config.resolved import ReplicationEntry
 from ..errors import TowpathError
 from ..jobs.runner import Jobs
 from ..redaction import setting_secrets
-from ..replicate.job import ReplicateJob, ReplicateSettings, Workspace
+from ..replicate.job import Readings, ReplicateJob, ReplicateSettings, Workspace
 from ..replicate.names import canonical
+from ..replicate.people_course import without_export
 from ..replicate.report import Options, Report, Tier
 from ..replicate.settings import ReplicationSettings, TableBlock
 from ..replicate.state import state_prefix
 from ..replicate.tables import REPLICATED, usual
+from ..state.jobs import HELD
 from ..warehouse import Lost, Shape, Warehouse
-from ..warehouse.desk import Desk
+from ..warehouse.desk import AnyTarget, Desk
 from ..warehouse.port import PORT
 from ..warehouse.settings import WarehouseAccount
 from .accounts import Accounts
 from .replication_desk import ReplicationDesk
 
 UNKNOWN = "E4431"
+AT_WORK = "E4435"
 DAY_S, WEEK_S = 86_400.0, 7 * 86_400.0
 
 
@@ -41,6 +45,7 @@ class Replications:
         self._directory = Path()
         self._registered: set[str] = set()
         self.reports: dict[tuple[str, str], Report] = {}
+        self._readings = Readings()
         self._loading = Desk(clock, directory)
         self.desk = ReplicationDesk(self, clock)
 
@@ -49,8 +54,8 @@ class Replications:
         self._entries = config.replications
         self._directory = config.file.parent
         written = [entry.settings for entry in config.destinations.values()]
-        targets = [entry.target for entry in config.replications.values()]
-        self._accounts = [one for one in (*written, *targets) if isinstance(one, WarehouseAccount)]
+        named = [warehouse_of(entry) for entry in config.accounts.values() if entry.type == WAREHOUSE]
+        self._accounts = [one for one in (*written, *named) if isinstance(one, WarehouseAccount)]
         wanted: set[str] = set()
         for entry in config.replications.values():
             for table, block in {"": entry.settings, **_apart(entry.settings)}.items():
@@ -61,6 +66,7 @@ class Replications:
         for name in self._registered - wanted:
             await self._jobs.forget(name)
         self._registered = wanted
+        await self._loading.retain(map(self._opened_as, self._accounts))
 
     async def close(self) -> None:
         """End the loading processes; after the jobs and the connections."""
@@ -78,10 +84,27 @@ class Replications:
             raise TowpathError(f"there is no replication {name!r}", code=UNKNOWN, fix=f"known: {known}")
         return found
 
+    async def at_rest(self, name: str) -> None:
+        """See that no run is at work: what is changed now, its end would overwrite. Raises `TowpathError`."""
+        for job in sorted(self._registered):
+            if job == f"{name}.replicate" or job.startswith(f"{name}.replicate."):
+                for row in await self._jobs.runs(job, HELD, 1):
+                    raise TowpathError(
+                        f"run {row.id} of {job} is at work",
+                        code=AT_WORK,
+                        why="it would go on with what it knows, and leave out what was read before",
+                        fix=f"wait for it, or towpath jobs cancel {row.id} first",
+                        data="Nothing was changed.",
+                    )
+
     def warehouse(self, account: WarehouseAccount) -> Warehouse:
         """The warehouse of an account."""
+        return self._loading.warehouse(*self._opened_as(account))
+
+    def _opened_as(self, account: WarehouseAccount) -> tuple[AnyTarget, str]:
+        """The target of an account, and its hash key."""
         key = account.hash_key.get_secret_value() if account.hash_key else ""
-        return self._loading.warehouse(account.placed(self._directory).target, key)
+        return account.placed(self._directory).target, key
 
     def workspaces(self, name: str, asked: ReplicateSettings) -> list[Workspace]:
         """What a run of a replication reads, workspace by workspace. Raises `TowpathError`."""
@@ -117,17 +140,33 @@ class Replications:
         return {secret for account in self._accounts for secret in setting_secrets(account)}
 
     async def erase(self, ids: Sequence[str]) -> Mapping[str, Any]:
-        """Remove persons from every warehouse of the file; what happened in each (D10, R051)."""
+        """Remove persons from every warehouse of the file; what happened in each (D10, R051).
+
+        Pages that were read before and are not written yet would bring them back: they are read again.
+        """
         found: dict[str, Any] = {}
-        for account in {one.target.about: one for one in self._accounts}.values():
-            target = account.target
+        await self._readings.break_off()
+        asked: list[Warehouse] = []
+        for account in self._accounts:
+            about = _unlike(account.target.about, found)
             try:
-                found[target.about] = dict(await self.warehouse(account).erase(ids))
+                if (warehouse := self.warehouse(account)) not in asked:  # the same for the same target
+                    asked.append(warehouse)
+                    await self._without_exports(account)
+                    found[about] = dict(await warehouse.erase(ids))
             except (Lost, TowpathError) as error:
-                found[target.about] = f"not erased: {error}; erase again when it is there"
+                found[about] = f"not erased: {error}; erase again when it is there"
         return found
 
     # -- parts -----------------------------------------------------------------------------------------
+
+    async def _without_exports(self, account: WarehouseAccount) -> None:
+        """Forget exports of people that were made and are not read to their end."""
+        warehouse = self.warehouse(account)
+        for entry in self._entries.values():
+            if self.warehouse(entry.target) is warehouse:
+                for workspace in entry.sources:
+                    await without_export(warehouse, entry.name, workspace)
 
     def _job(self, entry: ReplicationEntry, table: str) -> ReplicateJob:
         name = f"{entry.name}.replicate"
@@ -140,6 +179,7 @@ class Replications:
             key=name,
             clear=self.clear,
             after=partial(self._keep, entry.name),
+            readings=self._readings,
         )
 
     def _asked(self, name: str, table: str, asked: ReplicateSettings) -> list[Workspace]:
@@ -177,6 +217,11 @@ class Replications:
             since=asked.since.timestamp() if asked.since else None,
         )
         return Workspace(account, partial(self._app_api, account), options)
+
+
+def _unlike(about: str, others: Mapping[str, Any]) -> str:
+    """What a target is called beside others that are called the same: passwords are not shown."""
+    return about if about not in others else f"{about} ({len(others) + 1})"
 
 
 def _apart(settings: ReplicationSettings) -> Mapping[str, TableBlock]:

@@ -23,6 +23,7 @@ class Trim(Job[NoSettings]):
 
     kind = "trim"
     about = "Drops messages, dead letters and runs of jobs that are past their retention."
+    pool = "upkeep"
     retries_s = (60.0, 600.0, 3600.0)
 
     def __init__(

@@ -267,6 +267,10 @@ def send(
     where: Annotated[
         str | None, typer.Option("--filter", help="Only devices for which this CEL is true.")
     ] = None,
+    segment: Annotated[
+        str | None,
+        typer.Option(help="Only who is in this segment of Customer.io: ACCOUNT:NUMBER, like cio:12."),
+    ] = None,
     platform: Annotated[list[str] | None, typer.Option(help="Only ios, android or web.")] = None,
     last_used: Annotated[
         bool, typer.Option("--last-used", help="Only each person's last used device.")
@@ -285,7 +289,7 @@ def send(
 
     Example:  towpath push send welcome --dry-run
     """
-    audience = {"persons": to, "filter": where, "platforms": platform}
+    audience = {"persons": to, "segment": _segment(segment), "filter": where, "platforms": platform}
     audience |= {"devices": "last_used"} if last_used else {}
     changes = {"title": title, "body": body, "link": link, "audience": _given(audience)}
     asked = {"code": code, "changes": _given(changes), "at": at, "local": local, "dry_run": dry_run}
@@ -300,6 +304,18 @@ def send(
         return
     say(f"campaign {number} of {code}: {made['state']}, due {made['due_at']}")
     say(f"  towpath push campaigns show {number}")
+
+
+def _segment(text: str | None) -> dict[str, Any] | None:
+    """The account and the number of a segment. Raises `WrongUse`."""
+    if text is None:
+        return None
+    account, _, number = text.rpartition(":")
+    if not account or not number.isdecimal():
+        raise WrongUse(
+            f"{text!r} names no segment", code="E5060", fix="write the account and the number, like  cio:12"
+        )
+    return {"account": account, "id": int(number)}
 
 
 def _given(fields: dict[str, Any]) -> dict[str, Any]:

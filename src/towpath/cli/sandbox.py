@@ -68,6 +68,7 @@ replications:
   copy: {{from: cio, to: warehouse, start_date: "{start_date}"}}
 push:
   account: push
+  device_ids: "(phone|tablet|browser|old)-.+"
   campaigns:
     {campaign}: {{title: "Hello {{traits.first_name|there}}", body: "Your tea is on its way.", link: "shop://orders"}}
 """

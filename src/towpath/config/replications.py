@@ -54,7 +54,7 @@ class Replications:
         entry = self._account(settings.to, WAREHOUSE, (*path, "to"))
         if entry is None:
             return None
-        found = _warehouse(entry)
+        found = warehouse_of(entry)
         hashes = any(block.hash for block in settings.chosen().values())
         if found is not None and hashes and found.hash_key is None:
             title = f'a table hashes columns, and the account "{settings.to}" has no hash_key'
@@ -74,7 +74,7 @@ class Replications:
         return entry
 
 
-def _warehouse(entry: AccountEntry) -> WarehouseAccount | None:
+def warehouse_of(entry: AccountEntry) -> WarehouseAccount | None:
     """The warehouse of an account; None where the account is wrong, as is said of it elsewhere."""
     fields = {key: value for key, value in entry.fields.items() if key in WarehouseAccount.model_fields}
     try:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from ..destination import Settings
 
 if TYPE_CHECKING:
     from .run import Run
 
+Pool: TypeAlias = Literal["work", "push", "upkeep"]
+"""Jobs of one pool share its places, so that long ones of one kind never keep another kind waiting."""
 RETRIES_S = (10.0, 60.0, 300.0, 1800.0, 7200.0)
 
 S = TypeVar("S", bound=Settings)
@@ -41,13 +43,15 @@ class Job(ABC, Generic[S]):
 
     `kind` says what it is, `name` which one (by default the kind; a job of a connector has a name of its
     own). `about` is one sentence for people. `Settings` are the arguments of one run: they are kept as text,
-    so no secret may be among them. `retries_s` are the pauses after failures in a row; a checkpoint saved in
-    between begins them anew, and after the last the run has failed.
+    so no secret may be among them. `pool` says with which others it shares places. `retries_s` are the pauses
+    after failures in a row; a checkpoint saved in between begins them anew, and after the last the run has
+    failed.
     """
 
     kind: ClassVar[str]
     about: ClassVar[str] = ""
     Settings: ClassVar[type[Any]] = NoSettings
+    pool: ClassVar[Pool] = "work"
     retries_s: tuple[float, ...] = RETRIES_S
 
     @property

@@ -19,13 +19,14 @@ from ..errors import TowpathError
 from ..state import JobRuns
 from ..state.jobs import FINAL, HELD, WAITING, JobRow, Line, NewRun, ScheduleRow, State
 from .execution import LEASE_S, Execution
-from .job import Job
+from .job import Job, Pool
 from .run import Kept
 from .schedule import Schedule
 from .thread import Offload, OneThread
 from .timetable import Timetable
 
-AT_ONCE = 4
+POOLS: Mapping[Pool, int] = {"work": 4, "push": 4, "upkeep": 1}
+"""How many runs are worked on at once, by pool."""
 POLL_S = 5.0
 SHORTEST_NAP_S = 0.05
 STOP_S = 8.0
@@ -201,7 +202,7 @@ class Jobs:
     async def work(self, number: int) -> JobRow:
         """Work on one run in this process until its attempt ends, for a process that has not started."""
         await self._clear()
-        claimed = await self._claim(1, only=number)
+        claimed = await self._claim(1, list(self._jobs), only=number)
         if claimed:
             await asyncio.wait({self._begin(claimed[0])})
         return await self.find(number)
@@ -285,22 +286,30 @@ class Jobs:
 
     async def _tick(self) -> float:
         """Do what is due; seconds until something is due again."""
-        names = list(self._jobs)
         planned = await self._offload(lambda: self._timetable.tick(self._scheduled))
         held, now = list(self._working), self._clock.now()
         await self._offload(lambda: self._store.sweep(now, held))
-        free = AT_ONCE - len(self._working)
-        if free <= 0:
-            return self._poll_s
-        for row in await self._claim(free):
-            self._begin(row)
-        waiting = await self._offload(lambda: self._store.soonest(names))
+        for pool in POOLS:
+            if names := self._with_places([pool]):
+                for row in await self._claim(self._places(pool), names):
+                    self._begin(row)
+        open_to = self._with_places(POOLS)
+        waiting = await self._offload(lambda: self._store.soonest(open_to))
         comes = [at for at in (planned, waiting) if at is not None]
         return min(comes, default=now + self._poll_s) - self._clock.now()
 
-    async def _claim(self, limit: int, only: int | None = None) -> Sequence[JobRow]:
+    def _places(self, pool: Pool) -> int:
+        """How many more runs of a pool may be worked on."""
+        return POOLS[pool] - sum(execution.job.pool == pool for execution in self._working.values())
+
+    def _with_places(self, pools: Collection[Pool]) -> list[str]:
+        """The jobs of these pools that have a place left."""
+        free = {pool for pool in pools if self._places(pool) > 0}
+        return [name for name, job in self._jobs.items() if job.pool in free]
+
+    async def _claim(self, limit: int, jobs: Collection[str], only: int | None = None) -> Sequence[JobRow]:
         claim = partial(self._store.claim, self.owner, self._clock.now(), self._lease_s)
-        jobs, held = list(self._jobs), list(self._working)
+        held = list(self._working)
         return await self._offload(lambda: claim(jobs=jobs, held=held, limit=limit, only=only))
 
     def _begin(self, row: JobRow) -> asyncio.Task[State | None]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from ..clock import Clock
 from ..device import Device
 from ..errors import TowpathError
+from ..http import Undelivered
 from ..jobs.runner import Jobs
 from ..mapping.paths import Unusable
 from ..notice import PLATFORMS, Bodies, Notice, about, preview, problems
@@ -22,9 +23,11 @@ from ..state.campaigns import CampaignRow, Count, NewCampaign, SendState
 from ..state.jobs import JobRow
 from .audience import NOBODY, Audience, Person, unreachable
 from .hours import EARLIEST_ZONE_S, zone
-from .mailing import JOB, Parts
-from .reach import reachable
-from .settings import CampaignSettings
+from .mailing import JOB
+from .parts import Parts
+from .reach import Persons, listed, reachable
+from .segment import everybody, unreadable
+from .settings import CampaignSettings, SegmentSettings
 from .verdict import Verdict
 
 SAMPLE = 3
@@ -35,6 +38,8 @@ FARTHEST_S = 10 * 366 * 86400.0
 AT_WORK = "E5202"
 LAUNCHES = 40
 LAUNCH_AGAIN_S = 0.25
+WITHOUT_ID = "without_id"
+"""Of a segment's people, those without an id in Customer.io: they can have no device here."""
 NO_CAMPAIGN = "E4420"
 NOT_SENDABLE = "E5301"
 WRONG_MOVE = "E5302"
@@ -118,7 +123,8 @@ class CampaignDesk:
         """Count whom a launch reaches, and ask FCM about a sample; nothing is delivered or kept."""
         settings = self._settings(launch)
         audience, found = Audience(settings.audience), _Found()
-        async for _, devices in reachable(self._parts().registry, audience):
+        members = await self._members(settings.audience.segment, found)
+        async for _, devices in reachable(self._parts().registry, audience, members=members):
             people = await self._people(devices, last_used=audience.by_last_use)
             for device in devices:
                 found.add(device, people.get(device.person or "", NOBODY), audience)
@@ -138,6 +144,8 @@ class CampaignDesk:
                 fix=f"correct it, then look at it with  towpath push send {launch.code} --dry-run",
                 data="Nothing was sent.",
             )
+        if (segment := settings.audience.segment) is not None:
+            self._parts().accounts.check(segment.account)
         now = self._clock.now()
         due_at, local_at = self._moment(launch, now)
         told = settings.model_dump_json(by_alias=True)
@@ -281,6 +289,22 @@ class CampaignDesk:
     async def _people(self, devices: Sequence[Device], *, last_used: bool) -> Mapping[str, Person]:
         persons = {one.person for one in devices if one.person}
         return await self._parts().registry.people(persons, last_used=last_used)
+
+    async def _members(self, segment: SegmentSettings | None, found: _Found) -> Persons | None:
+        """Who is in a segment now. Raises `TowpathError`."""
+        if segment is None:
+            return None
+        try:
+            members = await everybody(self._parts().accounts, segment)
+        except Undelivered as error:
+            raise TowpathError(
+                unreadable(segment, error),
+                code=NOT_SENDABLE,
+                fix="look at its number and at the account's app_api_key, or try again later",
+                data="Nothing was sent.",
+            ) from None
+        found.skipped += Counter({WITHOUT_ID: members.nameless})
+        return listed(members.persons)
 
     async def _rehearsed(self, code: str, settings: CampaignSettings, found: _Found) -> Rehearsal:
         said = list(_problems(settings, code))

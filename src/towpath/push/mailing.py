@@ -16,14 +16,14 @@ from pydantic import Field
 from ..destination import Settings
 from ..device import Address, Device
 from ..errors import TowpathError
-from ..http import Stopping
+from ..http import Stopping, Undelivered
 from ..jobs import GiveUp, Job, Run, Snooze
 from ..mapping.paths import Unusable
 from ..notice import Bodies, Notice, Refused
+from ..outcome import Retry
 from ..state.campaigns import (
     ERASED,
     CampaignRow,
-    Campaigns,
     DueSend,
     Enlisted,
     Held,
@@ -35,10 +35,12 @@ from .audience import NOBODY, Audience, Person, unreachable
 from .breaker import Breaker
 from .hours import end_of_quiet, local_moment, zone
 from .pace import quarter_hour
+from .parts import Parts
 from .reach import reachable
-from .registry import Dead, Registry
+from .registry import Dead
+from .segment import keep, kept, members, named, unreadable
 from .sender import GIVE_UP_S, Sender
-from .settings import CampaignSettings, PushSettings
+from .settings import CampaignSettings, SegmentSettings
 from .verdict import Verdict
 
 JOB = "campaign"
@@ -47,6 +49,7 @@ LEAST_CLAIMED = 32
 CLAIMED_S = 0.1
 SETTLE_S = 0.1
 LANDING_S = 6.0
+SEGMENT_S = 60.0
 LOOK_S = 1.0
 ROOM_S = 0.02
 FRESH_S = 1.0
@@ -64,28 +67,13 @@ ATTEMPTS_IN_AN_HOUR = 10
 REMOVES: Mapping[str, str] = {"unregistered": "unregistered", "invalid_token": "invalid_token"}
 """The verdicts that take an address out of the registry, and the reason kept there."""
 MISMATCH = "SENDER_ID_MISMATCH"
-AGAIN = frozenset({"throttled", "unavailable", "unknown"})
+AGAIN = frozenset({"throttled", "device_throttled", "unavailable", "unknown"})
 
 
 class CampaignRun(Settings):
     """Which campaign a run works on."""
 
     campaign: int = Field(ge=1, description="The campaign's number.")
-
-
-class Parts(Struct, frozen=True):
-    """What pushes are made of.
-
-    `sender` is None where no FCM account is configured, `notices` are by code, `held_back` says of a person
-    that they are suppressed.
-    """
-
-    registry: Registry
-    campaigns: Campaigns
-    sender: Sender | None
-    settings: PushSettings
-    notices: Mapping[str, Notice] = {}
-    held_back: Callable[[str], bool] = lambda _: False
 
 
 class CampaignJob(Job[CampaignRun]):
@@ -195,6 +183,8 @@ class Mailing:
             self._run.log(f"{again} devices may be told twice: their answers were lost", "warning")
         if await self._is_of_another_project() or not await self._move("sending"):
             return
+        if not await self._has_members():
+            return
         await self._enlist()
         self._wait_for_a_better_moment()
         await self._send()
@@ -212,9 +202,12 @@ class Mailing:
         if not other:
             return False
         why = f"its devices are of the project {other}, and push.account is now of {project}"
-        await self._move("stopped", f"{why}: name that account again and resume it, or cancel it")
-        self._run.log(f"stopped: {why}", "error")
+        await self._stop(f"{why}: name that account again and resume it, or cancel it")
         return True
+
+    async def _stop(self, why: str) -> None:
+        await self._move("stopped", why)
+        self._run.log(f"stopped: {why}", "error")
 
     @property
     def _is_outdated(self) -> bool:
@@ -247,10 +240,45 @@ class Mailing:
 
     # -- enlisting -------------------------------------------------------------------------------------
 
+    async def _has_members(self) -> bool:
+        """Read who is in its segment, once for all attempts; False where that cannot be, and it stops."""
+        segment = self._settings.audience.segment
+        if segment is None or self.row.members is not None:
+            return True
+        try:
+            await self._keep_members(segment)
+        except Held:
+            return False
+        except TowpathError as error:
+            await self._stop(f"{error.title}: {error.fix}")
+        except Undelivered as error:
+            if isinstance(error.outcome, Retry):
+                raise Snooze(error.outcome.after_s or SEGMENT_S, unreadable(segment, error)) from error
+            await self._stop(unreadable(segment, error))
+        else:
+            return True
+        return False
+
+    async def _keep_members(self, segment: SegmentSettings) -> None:
+        number, nameless = await keep(
+            members(self._parts.accounts, segment),
+            self._store,
+            self.row.id,
+            self._enlisting,
+            lambda person: person not in self._let_go,
+        )
+        self.row = msgspec.structs.replace(self.row, members=number)
+        self._run.log(f"{number} people are in the segment {named(segment)}")
+        if nameless:
+            self._run.log(f"{nameless} more in it have no id, and so no device here", "warning")
+
     async def _enlist(self) -> None:
         """Add every device the campaign is meant for, in order of ids, from where it stopped."""
+        if self.row.enlisted_at:
+            return None
         cursor, total = self.row.cursor or "", self.row.enlisted
-        async for after, devices in reachable(self._parts.registry, self._audience, cursor):
+        known = None if self._settings.audience.segment is None else kept(self._store, self.row.id)
+        async for after, devices in reachable(self._parts.registry, self._audience, cursor, known):
             people = await self._people(devices, last_used=self._audience.by_last_use)
             async with self._enlisting:
                 left = [device for device in devices if not self._is_let_go(device)]
@@ -268,6 +296,7 @@ class Mailing:
             total += len(rows)
             self._run.progress(self._run.state.done, total, "devices")
         self.row = msgspec.structs.replace(self.row, cursor=cursor, enlisted=total)
+        await asyncio.to_thread(self._store.end_enlisting, self.row.id, self._now)
         return None
 
     def _enlisted(self, device: Device, person: Person) -> Enlisted:
@@ -536,8 +565,7 @@ class Mailing:
         if self._halted and self._is_outdated:
             raise Snooze(LOOK_S, "the configuration was changed")
         if self._stop_reason:
-            await self._move("stopped", self._stop_reason)
-            self._run.log(f"stopped: {self._stop_reason}", "error")
+            await self._stop(self._stop_reason)
             return
         row = await asyncio.to_thread(self._store.find, self.row.id)
         if row is not None and row.state == "scheduled":

@@ -50,6 +50,8 @@ def retry_s(attempt: int, chance: float) -> float:
 class Pace:
     """Places to send for one project: first come, first served, evenly, at most `rate_per_s`.
 
+    What is urgent, as a push that an event asked for, goes before what is not, as a campaign's thousands.
+
     A token bucket that holds a tenth of a second, so nothing is front-loaded. Speed follows demand: while
     somebody waits it rises, from nothing to all in `ramp_s`; while nobody does for over 5 s, or FCM has
     paused the project, it falls as it rose. It never falls below a 60th of `rate_per_s`, or 10 a second
@@ -69,7 +71,8 @@ class Pace:
         self._blocked_until = 0.0
         self._closed = False
         self._filled_at = self._wanted_at = clock.monotonic()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._patient: deque[asyncio.Future[None]] = deque()
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -83,16 +86,17 @@ class Pace:
         """Seconds until the project sends again after a 429; 0 when it does."""
         return max(0.0, self._blocked_until - self.clock.monotonic())
 
-    async def admit(self) -> None:
+    async def admit(self, *, urgent: bool = False) -> None:
         """Wait for a place. Cancelling takes none. Raises `Stopping` once closed."""
         if self._closed:
             raise Stopping
         self._fill()
-        if not self._waiting and self._open:
+        waiting = self._urgent if urgent else self._patient
+        if not self._urgent and (urgent or not self._patient) and self._open:
             self._tokens -= 1.0
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        waiting.append(place)
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
         try:
@@ -121,7 +125,7 @@ class Pace:
             serving.cancel()
             await asyncio.gather(serving, return_exceptions=True)
         while self._waiting:
-            place = self._waiting.popleft()
+            place = self._next()
             if not place.done():
                 place.set_exception(Stopping())
 
@@ -130,7 +134,7 @@ class Pace:
         while self._waiting:
             self._fill()
             while self._waiting and self._open:
-                place = self._waiting.popleft()
+                place = self._next()
                 if not place.done():
                     place.set_result(None)
                     self._tokens -= 1.0
@@ -138,11 +142,18 @@ class Pace:
                 await self.clock.sleep(self._next_s())
         self._serving = None
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._urgent) + len(self._patient)
+
+    def _next(self) -> asyncio.Future[None]:
+        return (self._urgent or self._patient).popleft()
+
     def _next_s(self) -> float:
         """Seconds until those who wait can go on, or a batch of them can; pauses are looked at in steps."""
         if (paused_s := self.paused_s) > 0:
             return min(paused_s, STEP_S)
-        wanted = min(len(self._waiting), max(1.0, self._level * BATCH_S))
+        wanted = min(self._waiting, max(1.0, self._level * BATCH_S))
         # A microsecond more, so that no rounding error leads to a sleep too short to move the clock.
         return max(0.0, wanted - self._tokens) / self._level + 1e-6
 

@@ -15,7 +15,8 @@ from ..outcome import Delivered, Outcome, Paused, Rejected, Retry, Skipped
 from ..state.campaigns import Campaigns, SendState, Settled, Single, Stood
 from .audience import NOBODY, Person, unreachable
 from .hours import Quiet, end_of_quiet, zone
-from .mailing import AGAIN, FRESH_S, REMOVES, Parts
+from .mailing import AGAIN, FRESH_S, REMOVES
+from .parts import Parts
 from .registry import Dead
 from .sender import GIVE_UP_S, Sender
 from .together import Together
@@ -137,7 +138,7 @@ class Pushes:
     async def _sent(self, device: Device, body: bytes) -> Verdict | None:
         """Send when the pace has a place; None where the device is not to be told any more by then."""
         began_s = self._clock.monotonic()
-        await self._sender.pace.admit()
+        await self._sender.pace.admit(urgent=True)
         if self._clock.monotonic() - began_s > FRESH_S and not await self._is_still_theirs(device):
             return None
         if device.person is not None and self._parts().held_back(device.person):

@@ -26,7 +26,7 @@ ASKED_AT_ONCE = 2000
 WITHDRAWN_AT_ONCE = 5000
 SWEPT_SHARE = 0.25
 SWEPT_LEAST = 100
-"""A sweep takes more than this share only of fewer devices: it would be a clock, or an intake, that was out."""
+"""So many, and more than this share, a sweep does not take: a clock would have been out, or the intake."""
 NO_PROJECT = ""
 """The project of a registry without an FCM account."""
 
@@ -270,8 +270,8 @@ class Registry:
         if stale < SWEPT_LEAST or stale <= SWEPT_SHARE * active:
             return ""
         return (
-            f"{stale:,} of {active:,} devices at once: nothing is removed, as it may be the intake or a clock "
-            "that was out; look at  towpath push status, then remove them with  towpath push devices prune"
+            f"{stale:,} of {active:,} devices at once: nothing is removed, as it may be the intake or a "
+            "clock that was out; look at  towpath push status, then  towpath push devices prune"
         )
 
     def _count_stale(self, before: float) -> int:

@@ -39,6 +39,10 @@ class _Turn:
     def order(self, at: float) -> tuple[float, float]:
         return at, self.received_at
 
+    def is_ahead(self, at: float) -> bool:
+        """Whether a time comes from a clock that was ahead."""
+        return at > self.world.now + AHEAD_S
+
     def change(
         self, at: float, *pairs: tuple[DeviceRow | None, DeviceRow], alias: str = "", joined: bool = False
     ) -> None:
@@ -136,7 +140,7 @@ def _register(turn: _Turn, event: Registered) -> None:
 
 def _is_newer(turn: _Turn, row: DeviceRow, order: tuple[float, float]) -> bool:
     """Whether what is known of a device was said later; not where a clock that was ahead says so."""
-    return row.order > order and row.received_at <= turn.world.now + AHEAD_S
+    return row.order > order and not turn.is_ahead(row.received_at)
 
 
 def _is_taking(row: DeviceRow, event: Registered) -> bool:
@@ -242,7 +246,7 @@ def _registered(
         changed_at=event.at,
         received_at=turn.received_at,
         cause=turn.cause,
-        seen_at=event.at if known.seen_at > turn.world.now + AHEAD_S else max(known.seen_at, event.at),
+        seen_at=event.at if turn.is_ahead(known.received_at) else max(known.seen_at, event.at),
         **_told_traits(event.traits),
     )
 
@@ -365,7 +369,7 @@ def _with_traits(turn: _Turn, row: PersonRow, traits: Mapping[str, Any], at: flo
     if not traits:
         return row
     known = msgspec.json.decode(row.traits)
-    latest = 0.0 if row.at > turn.world.now + AHEAD_S else row.at
+    latest = 0.0 if turn.is_ahead(row.at) else row.at
     merged = {**known, **traits} if at >= latest else {**traits, **known}
     left = msgspec.json.encode({name: value for name, value in merged.items() if value is not None})
     if len(left) > TRAITS_BYTES:
@@ -376,7 +380,7 @@ def _with_traits(turn: _Turn, row: PersonRow, traits: Mapping[str, Any], at: flo
 
 def _with_consent(turn: _Turn, row: PersonRow, at: float, *, consent: bool) -> PersonRow:
     """What was said last counts; of two said at the same time, the refusal (D09)."""
-    if row.consent_at > turn.world.now + AHEAD_S:
+    if turn.is_ahead(row.consent_at):
         return replace(row, consent=consent, consent_at=at)
     if at < row.consent_at or (at == row.consent_at and row.consent is False):
         return row

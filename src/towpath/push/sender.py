@@ -157,10 +157,10 @@ class Sender:
         return replace(verdict, detail=redact(verdict.detail, set(header_secrets(headers))))
 
     def _advised(self, verdict: Verdict, attempt: int) -> Verdict:
-        """Say when to try again; a 429 holds for the whole project."""
+        """Say when to try again; a 429 holds for the whole project, unless it is one device's."""
         if verdict.kind == "throttled":
             self.pace.pause(verdict.after_s or 0.0)
-        elif verdict.kind in ("unavailable", "unknown"):
+        elif verdict.kind in ("unavailable", "unknown", "device_throttled"):
             after_s = retry_s(attempt, self._clock.uniform(0.0, 1.0))
             return replace(verdict, after_s=max(after_s, verdict.after_s or 0.0))
         return verdict

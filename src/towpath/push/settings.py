@@ -83,12 +83,22 @@ class QuietHours(Settings):
         return Quiet(self.from_, self.to)
 
 
+class SegmentSettings(Settings):
+    """A segment of Customer.io: who is in it when the campaign begins."""
+
+    account: str = Field(
+        description="The entry of `accounts` (type customerio, with its app_api_key) that has the segment."
+    )
+    id: int = Field(ge=1, description="The segment's number, as Customer.io shows it.")
+
+
 class AudienceSettings(Settings):
     """Whose devices a campaign goes to; every device of a person, unless said otherwise."""
 
     persons: tuple[str, ...] | None = Field(
         default=None, min_length=1, max_length=100_000, description="Only these userIds."
     )
+    segment: SegmentSettings | None = Field(default=None, description=str(SegmentSettings.__doc__))
     filter: str | None = Field(
         default=None,
         description="Only devices for which this CEL expression is true: `traits` are the person's, "

@@ -21,14 +21,15 @@ Kind: TypeAlias = Literal[
     "misconfigured",
     "platform_misconfigured",
     "throttled",
+    "device_throttled",
     "unavailable",
     "unknown",
 ]
 """accepted: FCM has it. unregistered, invalid_token: this address is dead, and these two alone say so.
 mismatch: it belongs to another project. wrong_message: the message is at fault. misconfigured: the
 credential, its role or the project; platform_misconfigured: only the part of APNs or web push. throttled: too
-much for the project, and after_s is for all of it. unavailable: not taken, try again after after_s. unknown:
-it may have been taken."""
+much for the project, and after_s is for all of it; device_throttled: for this address alone. unavailable: not
+taken, try again after after_s. unknown: it may have been taken."""
 
 INVALID_TOKEN = "the registration token is not a valid fcm registration token"  # noqa: S105 - FCM's sentence
 DETAIL_LIMIT = 500
@@ -116,10 +117,10 @@ def judge(reply: Reply, now: float) -> Verdict:
 
 
 def _wish_s(kind: Kind, reply: Reply, now: float) -> float | None:
-    if kind not in ("throttled", "unavailable"):
+    if kind not in ("throttled", "device_throttled", "unavailable"):
         return None
     wish_s = retry_after(reply.headers.get("retry-after"), now)
-    return THROTTLED_S if wish_s is None and kind == "throttled" else wish_s
+    return THROTTLED_S if wish_s is None and kind != "unavailable" else wish_s
 
 
 def _taken(reply: Reply) -> Verdict:
@@ -150,6 +151,8 @@ def _kind(fault: Fault, status: int) -> Kind:
     kind = _BY_CODE.get(fault.error_code) or _BY_STATUS.get(fault.status) or _by_http(status)
     if kind == "wrong_message" and _is_about_the_token(fault):
         return "invalid_token"
+    if kind == "throttled" and _is_of_one_device(fault):
+        return "device_throttled"
     return kind
 
 
@@ -158,6 +161,16 @@ def _by_http(status: int) -> Kind:
         return "unavailable"
     # The rest is no answer of FCM's to a message: another URL, another project, something in between.
     return _BY_HTTP.get(status, "misconfigured")
+
+
+def _is_of_one_device(fault: Fault) -> bool:
+    """Whether it is the device's own quota that is used up; in doubt it is the project's.
+
+    All else is the same. That `QuotaFailure` tells which is documented, in which words is not. Source:
+    firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode, QUOTA_EXCEEDED.
+    """
+    said = [one.lower() for one in fault.quotas]
+    return bool(said) and all("device" in one and "project" not in one for one in said)
 
 
 def _is_about_the_token(fault: Fault) -> bool:

@@ -92,8 +92,9 @@ class World:
     """The devices and people that a batch of messages concerns, as it leaves them.
 
     `counts` says how many active devices persons have who may gain one, `asked` whose rows are in `people`
-    if there are any, `now` the time by the clock as it is. Afterwards `changes`, `gone`, `changed_people` and `gone_people` are to be written, what
-    concerns the `untold` to be taken out of the outbox, and `told` to be put into it.
+    if there are any, `now` the time by the clock as it is. Afterwards `changes`, `gone`, `changed_people` and
+    `gone_people` are to be written, what concerns the `untold` to be taken out of the outbox, and `told` to
+    be put into it.
     """
 
     def __init__(

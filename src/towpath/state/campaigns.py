@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from .engine import reading
-from .tables import devices, push_campaigns, push_sends, push_singles
+from .tables import devices, push_campaigns, push_members, push_sends, push_singles
 
 CampaignState: TypeAlias = Literal["scheduled", "sending", "paused", "stopped", "cancelled", "done"]
 
@@ -62,6 +62,7 @@ _ENLIST = "INSERT INTO push_sends VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CO
 _BEGIN = (
     "UPDATE push_sends SET state = 1, attempts = attempts + 1 WHERE campaign = ? AND device = ? AND state = 0"
 )
+_KEEP = "INSERT INTO push_members VALUES (?, ?) ON CONFLICT DO NOTHING"
 _SETTLE = (
     "UPDATE push_sends SET state = ?, code = ?, name = ?, due_at = coalesce(?, due_at), changed_at = ? "
     "WHERE campaign = ? AND device = ?"
@@ -70,6 +71,8 @@ _SETTLE = (
 OVER = frozenset(state for state, after in MOVES.items() if not after)
 HOLDS = OVER | {"paused"}
 CHUNK = 500
+MEMBERS_AT_ONCE = 5000
+"""A segment may have a million: while so many are written, nobody else writes."""
 ERASED = "erased"
 """Why a send is skipped whose person was erased."""
 
@@ -81,8 +84,9 @@ class Held(Exception):
 class CampaignRow(Struct, frozen=True):
     """One campaign as it is stored; times are Unix seconds, 0 for what has not happened.
 
-    `cursor` is the last device enlisted, in order of ids; None before enlisting began. `repeated` counts
-    sends that were in flight when a process died and were made again.
+    `cursor` is the last device enlisted, in order of ids, or the last person; None before enlisting began.
+    `repeated` counts sends that were in flight when a process died and were made again. `members` is how many
+    its segment had; None before all of them were read, and without one.
     """
 
     id: int
@@ -98,6 +102,8 @@ class CampaignRow(Struct, frozen=True):
     created_at: float
     started_at: float
     ended_at: float
+    enlisted_at: float = 0.0
+    members: int | None = None
 
 
 class NewCampaign(Struct, frozen=True):
@@ -189,6 +195,7 @@ class Campaigns:
             "created_at": new.now,
             "started_at": 0.0,
             "ended_at": 0.0,
+            "enlisted_at": 0.0,
         }
         with self._engine.begin() as connection:
             key = connection.execute(insert(push_campaigns).values(row)).inserted_primary_key
@@ -276,6 +283,46 @@ class Campaigns:
             new = connection.exec_driver_sql(_ENLIST, rows).rowcount if rows else 0
             more = push_campaigns.c.enlisted + new
             connection.execute(update(push_campaigns).where(mine).values(cursor=cursor, enlisted=more))
+
+    def end_enlisting(self, campaign: int, now: float) -> None:
+        """Note that every device is added: whoever comes later is not meant."""
+        mine = update(push_campaigns).where(push_campaigns.c.id == campaign)
+        with self._engine.begin() as connection:
+            connection.execute(mine.values(enlisted_at=now))
+        self.drop_members(campaign)
+
+    def keep_members(self, campaign: int, persons: Sequence[str]) -> None:
+        """Add members of the segment a campaign goes to. Raises `Held`."""
+        for start in range(0, len(persons), MEMBERS_AT_ONCE):
+            rows = [(campaign, person) for person in persons[start : start + MEMBERS_AT_ONCE]]
+            with self._engine.begin() as connection:
+                _check_not_held(connection, campaign)
+                connection.exec_driver_sql(_KEEP, rows)
+
+    def end_members(self, campaign: int) -> int:
+        """Note that all members are there, and how many; from now on they stay the same."""
+        number = select(func.count()).where(push_members.c.campaign == campaign)
+        mine = push_campaigns.c.id == campaign
+        with self._engine.begin() as connection:
+            found = connection.execute(number).scalar_one()
+            connection.execute(update(push_campaigns).where(mine).values(members=found))
+            return int(found)
+
+    def members(self, campaign: int, after: str, limit: int) -> list[str]:
+        """Members behind one, in order."""
+        person = push_members.c.person
+        mine = and_(push_members.c.campaign == campaign, person > after)
+        with reading(self._engine) as connection:
+            return list(connection.scalars(select(person).where(mine).order_by(person).limit(limit)))
+
+    def drop_members(self, campaign: int) -> None:
+        """Forget the members of a campaign's segment."""
+        mine = select(push_members.c.person).where(push_members.c.campaign == campaign)
+        some = push_members.c.person.in_(mine.limit(MEMBERS_AT_ONCE))
+        change, gone = delete(push_members).where(push_members.c.campaign == campaign, some), 1
+        while gone:
+            with self._engine.begin() as connection:
+                gone = connection.execute(change).rowcount
 
     def elsewhere(self, campaign: int, project: str) -> str:
         """Another project whose devices a campaign still goes to and `project` does not know; or empty."""
@@ -428,6 +475,7 @@ class Campaigns:
                 _move_cursors(connection, [some, theirs, ours])
                 _make_nameless(connection, _of(push_sends, some, theirs))
                 connection.execute(delete(push_singles).where(_of(push_singles, some, theirs)))
+                connection.execute(delete(push_members).where(push_members.c.person.in_(some)))
 
     def prune(self, before: float) -> int:
         """Forget campaigns that ended, and pushes of events, before a time. Returns how many sends."""
@@ -436,6 +484,7 @@ class Campaigns:
         )
         with self._engine.begin() as connection:
             gone = connection.execute(delete(push_sends).where(push_sends.c.campaign.in_(old))).rowcount
+            connection.execute(delete(push_members).where(push_members.c.campaign.in_(old)))
             connection.execute(delete(push_campaigns).where(push_campaigns.c.id.in_(old)))
             aged = delete(push_singles).where(push_singles.c.changed_at < before)
             return gone + connection.execute(aged).rowcount

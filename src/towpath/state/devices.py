@@ -41,9 +41,9 @@ class DeviceRow(Struct, frozen=True, gc=False):
     """One device as it is stored, with what `device.Device` does not show.
 
     `history`: messages came under its own id, as nobody had signed in. `claimed`: somebody has signed in.
+    `proven`: its owner was not put there by what only a client says, whose key anybody can copy.
     `changed_at` and `received_at` order what was said of address and owner, `cause` is the message that said
-    it last; `told_at` is the time of the
-    report that destinations were told of last.
+    it last; `told_at` is the time of the report that destinations were told of last.
     """
 
     id: str
@@ -51,6 +51,7 @@ class DeviceRow(Struct, frozen=True, gc=False):
     provisional: bool = False
     history: bool = False
     claimed: bool = False
+    proven: bool = False
     kind: str | None = None
     address: str | None = None
     platform: Platform | None = None
@@ -410,7 +411,8 @@ def _of(person: str) -> bytes:
 def _read(rows: Sequence[Any]) -> Iterator[DeviceRow]:
     """Rows as the driver gives them, which has no word for true and false."""
     for row in rows:
-        yield DeviceRow(row[0], row[1], *map(bool, row[2:6]), *row[6:])
+        provisional, history, claimed, proven = map(bool, row[2:6])
+        yield DeviceRow(row[0], row[1], provisional, history, claimed, proven, *row[6:])
 
 
 def _chunks(values: Collection[str]) -> Iterator[list[str]]:

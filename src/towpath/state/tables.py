@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-REVISION = "0006"  # the newest file of migrations/versions; a test keeps them in step
+REVISION = "0007"  # the newest file of migrations/versions; a test keeps them in step
 
 metadata = MetaData()
 
@@ -114,6 +114,7 @@ devices = Table(
     Column("app_version", Text),
     Column("locale", Text),
     Column("timezone", Text),
+    Column("proven", Boolean, nullable=False),
     Index("devices_address", "project", "kind", "address", unique=True),
     Index("devices_person", "project", "person"),
     Index("devices_report", "project", "status", "registered_at"),
@@ -156,7 +157,17 @@ push_campaigns = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("ended_at", Float, nullable=False),
+    Column("enlisted_at", Float, nullable=False),
+    Column("members", Integer),  # of its segment; NULL before they were all read, or without one
     sqlite_autoincrement=True,
+)
+
+push_members = Table(
+    "push_members",
+    metadata,
+    Column("campaign", Integer, primary_key=True),
+    Column("person", Text, primary_key=True),
+    sqlite_with_rowid=False,
 )
 
 push_sends = Table(
