@@ -190,7 +190,7 @@ async def test_a_delete_erases_exactly_whom_it_names() -> None:
     )
     assert warehouse.erased == ["u1"]
     assert ended[1] == Delivered(reports=("2 rows of tracks erased",))
-    assert [len(warehouse.records("a")), len(warehouse.loads)] == [2, 4]
+    assert [len(warehouse.records("a")), len(warehouse.loads)] == [2, 2]
 
 
 async def test_refused_rows_are_told_by_message() -> None:

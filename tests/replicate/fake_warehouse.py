@@ -7,13 +7,15 @@ from typing import Any
 
 import msgspec
 
-from towpath.warehouse import Counted, Gone, Load, Lost, Page, Shape, Table, Wrote
+from towpath.warehouse import Counted, Gone, Load, Page, Shape, Table, Wrote, faults
 
 Row = dict[str, Any]
 
 
 class FakeWarehouse:
-    """Rows by table, workspace and key. `lose_after` calls that write, each further one raises `Lost`."""
+    """Rows by table, workspace and key. After `lose_after` calls that write, one raises what a loading
+    process that ended does; the next call finds another process, as `LoadingProcess` starts it.
+    """
 
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
@@ -49,7 +51,8 @@ class FakeWarehouse:
     def _write(self) -> None:
         if self.lose_after is not None:
             if self.lose_after <= 0:
-                raise Lost("cut off by the test")
+                self.lose_after = None
+                raise faults.ended("cut off by the test")
             self.lose_after -= 1
 
     async def load(self, load: Load) -> Wrote:

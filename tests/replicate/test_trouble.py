@@ -320,7 +320,7 @@ async def test_a_warehouse_that_is_lost_is_gone_on_with(
 ) -> None:
     monkeypatch.setattr(gathering, "ROWS", 1)
     tables = ("campaigns", "campaign_actions", "messages", "sender_identities", "activities")
-    for writes in range(1, 29, 3):
+    for writes in range(1, 26, 3):
         world.warehouse.lose_after = writes
         with pytest.raises(Lost):
             await world.run(*tables, start_at=SINCE)

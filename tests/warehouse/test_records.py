@@ -223,3 +223,12 @@ def test_forms_that_mean_the_same_fit(kind: Kind, value: Any, fits: Any) -> None
 def test_what_does_not_fit_is_a_misfit(kind: Kind, value: Any) -> None:
     with pytest.raises(Misfit):
         fit(kind, value)
+
+
+@pytest.mark.spec("R048", "R051")
+def test_a_refused_record_holds_nothing_that_is_hashed_or_left_out() -> None:
+    columns = (Column("id", "text"), Column("email", "text", path=("who", "email")))
+    records = Records(columns, ("id",), left_out=[Column("phone", "text")], hashed=["email"])
+    taken = records.take([page({"who": {"email": "ann@x.example"}, "phone": "+49", "n": 1})])
+    assert [one.record for one in taken.refusals] == ['{"n":1}']
+    assert [one.record for one in records.take([Page(b"[7]")]).refusals] == ["{}"]

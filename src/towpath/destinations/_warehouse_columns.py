@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -44,15 +44,38 @@ def fits(value: Any, kind: Kept) -> bool:
     return kind == "number" and own == "integer" and abs(value) <= _EXACT
 
 
+class Limits(Protocol):
+    """How large tables may become."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def max_tables(self) -> int: ...
+    @property
+    def max_columns(self) -> int: ...
+    @property
+    def contract(self) -> Contract: ...
+
+
 class Columns:
     """The columns of every table, as far as they were brought there; `kept` are they by table, as JSON."""
 
-    def __init__(self, kept: Mapping[str, str], most: int, contract: Contract) -> None:
+    def __init__(self, kept: Mapping[str, str], limits: Limits) -> None:
         self._kinds: dict[str, dict[str, Kept]] = {
             table: msgspec.json.decode(said, type=dict[str, Kept]) for table, said in kept.items()
         }
-        self._most = most
-        self._contract = contract
+        self._own = {name for name in self._kinds if name.removeprefix(limits.prefix) not in STANDARD}
+        self._most_tables = limits.max_tables
+        self._most = limits.max_columns
+        self._contract = limits.contract
+
+    def has_room(self, row: Row) -> bool:
+        """Whether there is, or may be, the table of an event; the others there always may be."""
+        if row.part == "events" and row.table not in self._own:
+            if len(self._own) >= self._most_tables:
+                return False
+            self._own.add(row.table)
+        return True
 
     def unknown(self, row: Row) -> str:
         """What a table would have to get for a row: itself, or a column; empty for nothing."""

@@ -206,6 +206,30 @@ class Layout(Struct, frozen=True):
         return Row(table or self.prefix + part, part, common.workspace, standard, values, rest)
 
 
+def without_own(rows: Sequence[Row]) -> list[Row] | None:
+    """The rows of an event that gets no table of its own: `tracks` has its properties, where there is one."""
+    own = next(row for row in rows if row.part == "events")
+    tracks = next((row for row in rows if row.part == "tracks"), None)
+    if tracks is None:
+        return None
+    standard = {**tracks.standard, "properties": _nested(own) or None}
+    together = msgspec.structs.replace(tracks, standard=standard, rest={**own.rest, **tracks.rest})
+    return [together if row is tracks else row for row in rows if row is not own]
+
+
+def _nested(row: Row) -> dict[str, Any]:
+    """The properties of a row as they lay in each other; what may only be kept as a hash is left out."""
+    found: dict[str, Any] = {}
+    for flat in row.values.values():
+        if flat.path[0] != "properties" or flat.hashed:
+            continue
+        place = found
+        for key in flat.path[1:-1]:
+            place = place.setdefault(key, {})
+        place[flat.path[-1]] = flat.value
+    return found
+
+
 def _ids_and_times(message: Message) -> dict[str, Any]:
     sent, original = parse_time(message.sent_at), parse_time(message.original_timestamp)
     return {

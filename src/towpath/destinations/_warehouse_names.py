@@ -38,6 +38,11 @@ REPLICATED = frozenset(
 )
 """Tables and views that a replication of Customer.io may keep in the same place."""
 
+OWN_COLUMNS = frozenset("cmax cmin ctid rowid tableoid xmax xmin".split())  # noqa: SIM905
+"""Columns that every table of DuckDB or PostgreSQL has: one of the same name hides it, or cannot be made."""
+CATALOGUE = "pg_"
+"""What PostgreSQL's own tables begin with; it finds them before any other."""
+
 _BORDERS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _OTHERS = re.compile(r"[^a-z0-9]+")
 
@@ -49,7 +54,7 @@ def table_of(event: str, prefix: str = "") -> str:
     Latin ones, or too many), the end is a hash of the whole name.
     """
     said, lost = _words(event)
-    if not said or said[0].isdigit() or said in KEYWORDS or said in TABLES or said in REPLICATED:
+    if not said or said[0].isdigit() or said in KEYWORDS or _is_another(said, prefix):
         said = f"event_{said}" if said else "event"
     return _limited(prefix + said, event, lost=lost)
 
@@ -57,13 +62,24 @@ def table_of(event: str, prefix: str = "") -> str:
 def column_of(path: Sequence[str], prefix: str = "") -> str:
     """Return the column of a value by its path: `("address", "postalCode")` is `address_postal_code`.
 
-    By the same rules as a table's name; a digit in front gets an underscore.
+    By the same rules as a table's name; a digit in front gets an underscore, and so does what databases keep.
     """
     words = [_words(key) for key in path]
     said = "_".join(word for word, _ in words if word)
     if not said or (said[0].isdigit() and not prefix):
         said = f"_{said}" if said else "unnamed"
+    elif said in OWN_COLUMNS and not prefix:
+        said = f"_{said}"
     return _limited(prefix + said, ".".join(path), lost=any(lost for _, lost in words))
+
+
+def _is_another(said: str, prefix: str) -> bool:
+    """Whether a table of that name has another meaning, with the prefix or without."""
+    return (
+        said in TABLES
+        or bool({said, prefix + said} & REPLICATED)
+        or CATALOGUE in {said[:3], (prefix + said)[:3]}
+    )
 
 
 def _limited(name: str, original: str, *, lost: bool) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import msgspec
@@ -22,7 +22,7 @@ from towpath.warehouse.settings import WarehouseAccount
 
 from ._warehouse_columns import Columns
 from ._warehouse_flat import Privacy
-from ._warehouse_layout import STANDARD, USERS, Layout, Part, Row
+from ._warehouse_layout import PERSONS, STANDARD, USERS, Layout, Part, Row, without_own
 
 BATCH = 5000
 BATCH_BYTES = 4_000_000
@@ -84,6 +84,13 @@ class WarehouseSettings(WarehouseAccount):
     )
     max_columns: int = Field(
         default=500, ge=20, le=1500, description="Columns a table gets at most; the rest is kept in `_extra`."
+    )
+    max_tables: int = Field(
+        default=1000,
+        ge=1,
+        le=10_000,
+        description="Tables of one event there may be; events beyond are kept in `tracks`, with their "
+        "properties.",
     )
     levels: int = Field(
         default=3, ge=1, le=10, description="How deep objects become columns; what is deeper stays JSON."
@@ -162,39 +169,46 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
         (ended,) = await self.deliver_batch([payload], scope)
         if isinstance(ended, Rejected):
             raise Undelivered(ended)
+        if isinstance(ended, Exception):
+            raise ended
         return ended if isinstance(ended, Delivered) else Delivered()
 
     async def deliver_batch(self, payloads: Sequence[Payload], scope: Scope) -> Sequence[Ended]:
-        """Write payloads table by table, in one go up to a delete; what fails is not in, and tried again.
+        """Write payloads table by table, in as few parts as deletes allow; what fails is tried again.
 
         When the first part of a batch is in and the next fails, the rest counts as not sent.
         """
-        ended: list[Ended] = []
-        for erases, run in groupby(payloads, key=lambda payload: isinstance(payload.data, Erase)):
-            part = list(run)
+        ended: list[Ended] = [None] * len(payloads)
+        for erases, places in _parts(payloads):
+            part = [payloads[place] for place in places]
             try:
                 warehouse: Warehouse = scope.ports[PORT].warehouse(self.settings)
-                ended += await (_erased(part, warehouse) if erases else self._sift(part, warehouse))
-            except Exception as error:
+                came = await (_erased(part, warehouse) if erases else self._sift(part, warehouse))
+            except BaseException as error:  # also of one that is cut off, what it learnt may not be in
                 self._columns = None
-                if ended:
-                    return [*ended, *[None] * (len(payloads) - len(ended))]
+                if not isinstance(error, Exception):
+                    raise
+                if any(one is not None for one in ended):
+                    return ended
                 if isinstance(error, Lost | TowpathError):
                     raise Undelivered(Retry(scope.http.redacted(_said(error)))) from error
                 raise
+            for place, end in zip(places, came, strict=True):
+                ended[place] = end
         return ended
 
     async def check(self, scope: Scope) -> Sequence[Check]:
         """Open the target, and say what it is."""
         name = f"the warehouse opens ({self.settings.target.about})"
         try:
-            kept = await scope.ports[PORT].warehouse(self.settings).state(STATE)
+            found = await scope.ports[PORT].warehouse(self.settings).state(STATE)
+            kept = {key.removeprefix(STATE): said for key, said in found.items()}
         except Undelivered as error:
             return [Check.failed(name, error)]
         except (Lost, TowpathError) as error:
             said = scope.http.redacted(_said(error))
             return [Check(name, ok=False, detail=said, reached=not isinstance(error, Lost))]
-        return [Check(name, ok=True, detail=f"{len(kept)} tables of events")]
+        return [Check(name, ok=True, detail=f"{len(_of_tables(kept))} tables of events")]
 
     async def _sift(self, payloads: Sequence[Payload], warehouse: Warehouse) -> list[Ended]:
         """Write payloads; where the loader meets what it does not know, find the one at fault.
@@ -225,20 +239,28 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
         if columns is None:
             kept = await warehouse.state(STATE)
             known = {key.removeprefix(STATE): said for key, said in kept.items()}
-            columns = self._columns = Columns(known, self.settings.max_columns, self.settings.contract)
-        ended = [self._refused(payload.data, columns) for payload in payloads]
-        taken: list[Taken] = [
-            (payload, []) for payload, no in zip(payloads, ended, strict=True) if no is None
-        ]
+            columns = self._columns = Columns(_of_tables(known), self.settings)
+        housed = [self._housed(payload, columns) for payload in payloads]
+        ended = [one if isinstance(one, Rejected) else None for one in housed]
+        taken = [one for one in housed if not isinstance(one, Rejected)]
         refusals = await self._load(taken, columns, warehouse)
         outcomes = iter(_outcome(payload, reports, refusals) for payload, reports in taken)
         return [next(outcomes) if no is None else no for no in ended]
 
-    def _refused(self, rows: Sequence[Row], columns: Columns) -> Rejected | None:
-        if self.settings.contract != "freeze":
-            return None
-        missing = next((found for row in rows if (found := columns.unknown(row))), None)
-        return None if missing is None else Rejected(f"contract: freeze, and there is no {missing}")
+    def _housed(self, payload: Payload, columns: Columns) -> Taken | Rejected:
+        """A payload with the tables there may be for it."""
+        rows: Sequence[Row] = payload.data
+        if self.settings.contract == "freeze":
+            missing = next((found for row in rows if (found := columns.unknown(row))), None)
+            if missing is not None:
+                return Rejected(f"contract: freeze, and there is no {missing}")
+        lacking = next((row.table for row in rows if not columns.has_room(row)), None)
+        if lacking is None:
+            return payload, []
+        said = f"there are as many tables of events as `max_tables` allows, so that there is no {lacking}"
+        if (together := without_own(rows)) is None:
+            return Rejected(said)
+        return msgspec.structs.replace(payload, data=together), [f"{said}: the event is in tracks"]
 
     async def _load(
         self, taken: Sequence[Taken], columns: Columns, warehouse: Warehouse
@@ -246,9 +268,12 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
         """Write the rows, each table in one transaction; what was refused, by table and key."""
         changed: dict[str, str | None] = {}
         parts = {row.table: row.part for payload, _ in taken for row in payload.data}
+        rows: defaultdict[str, list[Row]] = defaultdict(list)
+        for payload, _ in taken:
+            for row in payload.data:
+                rows[row.table].append(row)
         for table, part in parts.items():
-            rows = (row for payload, _ in taken for row in payload.data if row.table == table)
-            if (kept := columns.learn(table, part, rows)) is not None:
+            if (kept := columns.learn(table, part, rows[table])) is not None:
                 changed[table] = kept
         if parts:
             await warehouse.prepare(
@@ -261,6 +286,43 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
             wrote = await warehouse.load(load)
             refusals.update(((table, _id(refusal.record)), refusal) for refusal in wrote.refusals)
         return refusals
+
+
+def _parts(payloads: Sequence[Payload]) -> Iterator[tuple[bool, list[int]]]:
+    """The places of what goes in together, erasing or not: in order for whoever is deleted.
+
+    To erase may be to write a whole file anew, so that deletes go together as far as they can.
+    """
+    rows: list[int] = []
+    erases: list[int] = []
+    gone: set[str] = set()
+    for place, payload in enumerate(payloads):
+        if isinstance(payload.data, Erase):
+            erases.append(place)
+            gone.update((*payload.data.ids, payload.person))
+            continue
+        if erases and not gone.isdisjoint(_persons(payload)):
+            yield from _filled(rows, erases)
+            rows, erases, gone = [], [], set()
+        rows.append(place)
+    yield from _filled(rows, erases)
+
+
+def _filled(rows: list[int], erases: list[int]) -> Iterator[tuple[bool, list[int]]]:
+    return ((bool(erase), places) for erase, places in enumerate((rows, erases)) if places)
+
+
+def _persons(payload: Payload) -> Iterator[str]:
+    """Every id by which a row of a payload may be somebody's; and who its order is kept for."""
+    if payload.person:
+        yield payload.person
+    for row in payload.data:
+        yield from (row.standard[name] for name in PERSONS[row.part] if row.standard.get(name))
+
+
+def _of_tables(kept: Mapping[str, str]) -> Mapping[str, str]:
+    """Without what a replication keeps that is called `events` too."""
+    return {name: said for name, said in kept.items() if "/" not in name}
 
 
 def _erase(message: Message) -> Payload | Skipped:

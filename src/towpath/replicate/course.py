@@ -79,10 +79,10 @@ class Course:
             outcome, reason = "refused", f"this key may not read {self.name}: {denied}"
         except Missing:
             outcome, reason = "failed", "404: Customer.io knows no such list"
+        except (Lost, Stopping, Undelivered):  # first: what hinders a target is a `TowpathError` as well
+            raise
         except (Declined, Unreachable, TowpathError) as error:
             outcome, reason = "failed", str(error)
-        except (Lost, Stopping, Undelivered):
-            raise
         except Exception as error:
             outcome, reason = "failed", f"met what nobody foresaw: {type(error).__name__}: {error}"
         self.setting.family.tell(self.name, self._ids(self.setting.run, outcome))
@@ -253,7 +253,9 @@ class Course:
         if tally.refused:
             self.notes.append(f"{tally.refused} records are no rows: see the table _towpath_refused")
         state = self._settled(run)
-        if not self.replicated.vanishes:
+        if self.replicated.vanishes and tally.refused:
+            self.notes.append("whether rows are gone was not looked at: one may be a record that is no row")
+        if not self.replicated.vanishes or tally.refused:
             await warehouse.keep(state)
             return "ok", ""
         unread = dict.fromkeys(run.wanted.unready)
@@ -280,6 +282,9 @@ class Course:
         back = look_back(self.replicated, setting.options)
         if self.replicated.table.cursor:
             kept |= state.entry("tiers", read_now(run, back, tiers(state)))
+            if setting.options.since is None:
+                start = setting.options.starts.get(self.name, setting.options.start_at)
+                kept |= state.entry("start", start or 0.0)
         ids = self._ids(setting.run, "ok")
         kept |= state.entry("ids", ids)
         seconds = setting.clock.now() - run.at

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -59,6 +60,34 @@ class Workspace(Struct, frozen=True):
     options: Options
 
 
+class Readings:
+    """Reads that are under way: they can be broken off, and go on from what the warehouse has."""
+
+    def __init__(self) -> None:
+        self._under_way: set[asyncio.Task[Report]] = set()
+
+    async def read(self, reading: Coroutine[Any, Any, Report]) -> Report:
+        """Read. Raises `Snooze` where it was broken off."""
+        task = asyncio.create_task(reading)
+        self._under_way.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self._under_way.discard(task)
+        if task.cancelled():
+            raise Snooze(SHORTEST_WAIT_S, "somebody was erased: what was read but not written is read again")
+        return task.result()
+
+    async def break_off(self) -> None:
+        """Drop every page that is read and not yet written; writing that has begun comes to its end."""
+        for task in (tasks := list(self._under_way)):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
 class ReplicateJob(Job[ReplicateSettings]):
     """Brings the tables of one replication, or those of one schedule of it, up to date.
 
@@ -78,6 +107,7 @@ class ReplicateJob(Job[ReplicateSettings]):
         key: str,
         clear: Callable[[Warehouse, Workspace], Awaitable[None]],
         after: Callable[[Report], None],
+        readings: Readings,
     ) -> None:
         self.about = about  # type: ignore[misc]  # each replication has its own sentence
         self._name = name
@@ -86,6 +116,7 @@ class ReplicateJob(Job[ReplicateSettings]):
         self._warehouse = warehouse
         self._clear = clear
         self._after = after
+        self._readings = readings
 
     @property
     def name(self) -> str:
@@ -124,7 +155,7 @@ class ReplicateJob(Job[ReplicateSettings]):
     ) -> Report:
         """Replicate one workspace. Raises what the runner knows to try again, or not."""
         try:
-            return await self._read(run, workspace, warehouse, bars)
+            return await self._readings.read(self._read(run, workspace, warehouse, bars))
         except Lost as error:
             raise Snooze(LOST_S, f"the warehouse is out of reach: {error}") from error
         except Undelivered as error:

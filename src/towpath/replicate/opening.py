@@ -23,9 +23,9 @@ def begun(replicated: Replicated, state: TableState, options: Options, run: str,
     """Begin a run: with a cursor, as far behind it as is due."""
     since, back_s = None, None
     if replicated.table.cursor:
-        since = options.starts.get(replicated.name, options.start_at)
+        since = start = options.starts.get(replicated.name, options.start_at)
         cursor = state.cursor
-        if cursor is not None:
+        if cursor is not None and not _moved_back(start, state):
             back_s = due(look_back(replicated, options), tiers(state), now)
             behind = min(cursor, now) - back_s
             since = behind if since is None else max(since, behind)
@@ -33,6 +33,12 @@ def begun(replicated: Replicated, state: TableState, options: Options, run: str,
             since, back_s = options.since, 0.0
     wanted = Wanted(until=now, since=since, parts=options.in_flight, domains=options.domains)
     return TableRun(run, now, wanted, back_s)
+
+
+def _moved_back(start: float | None, state: TableState) -> bool:
+    """Whether the start date is now before that of the last run: what lies between was never read."""
+    before: float | None = state.find("start", float)
+    return before is not None and (start or 0.0) < before
 
 
 def look_back(replicated: Replicated, options: Options) -> tuple[Tier, ...]:
@@ -46,8 +52,12 @@ def tiers(state: TableState) -> dict[str, float]:
 
 
 def due(look_back: tuple[Tier, ...], read_at: dict[str, float], now: float) -> float:
-    """Return the longest tier whose time has come; 0 where there is none."""
-    ready = [one.back_s for one in look_back if read_at.get(name(one), 0.0) + one.every_s <= now]
+    """Return the longest tier whose time has come; 0 where there is none.
+
+    A reading of the future is none: the clock was wrong then, and would not be believed for as long.
+    """
+    known = {one: read_at.get(name(one), 0.0) for one in look_back}
+    ready = [one.back_s for one, at in known.items() if at > now or at + one.every_s <= now]
     return max(ready, default=0.0)
 
 

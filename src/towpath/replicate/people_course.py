@@ -8,12 +8,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..vendors.customerio import AppApi
+from ..warehouse import Warehouse
 from .course import Course
 from .people import People
 from .people_export import PeopleExport
 from .reading import Declined, Denied, Door, Missing, Reading, Unreachable, answer, column
 from .report import Outcome
-from .state import TableRun
+from .state import TableRun, TableState, state_prefix
 
 SEARCH, EXPORT = "search", "export"
 READINGS: Mapping[str, Reading] = {SEARCH: People(), EXPORT: PeopleExport()}
@@ -49,6 +50,15 @@ class PeopleCourse(Course):
         if options.people != "auto":
             return options.people
         return EXPORT if await people_count(self.door) >= options.export_from else SEARCH
+
+
+async def without_export(warehouse: Warehouse, replication: str, workspace: str) -> None:
+    """Forget a run that goes on in an export: whoever was erased since is still in its file."""
+    prefix = state_prefix(replication, workspace, "customers")
+    state = TableState(prefix, await warehouse.state(prefix))
+    run: TableRun | None = state.find("run", TableRun)
+    if run is not None and run.by == EXPORT:
+        await warehouse.keep(state.without_run())
 
 
 async def people_count(door: Door) -> int:

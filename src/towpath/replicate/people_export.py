@@ -73,7 +73,7 @@ class PeopleExport(Struct, frozen=True):
             piece = await file.piece(export.offset)
             body = piece.body if piece.last else piece.body[: whole_records(piece.body)]
             if not body and not piece.last:
-                raise Unreachable(f"a record of the export has more than {PIECE_BYTES} bytes")
+                raise Unreachable(f"no record of the export ends within {len(piece.body)} bytes")
             export, people = _read(export, body)
             records = page(_encode(people), {})
             yield Step(records, None if piece.last else _encode(export).decode(), len(people))
@@ -137,17 +137,27 @@ class _File:
         if reply.status == OUT_OF_RANGE:
             return Piece(b"", last=True)
         if reply.status == PARTIAL:
-            return Piece(reply.body, last=len(reply.body) < PIECE_BYTES)
+            return Piece(reply.body, last=_reaches_the_end(reply, offset))
         if reply.cut:
             raise Declined("the export's link takes no ranges, and the file is too large to be read at once")
         return Piece(reply.body[offset:], last=True)
 
 
+def _reaches_the_end(reply: Reply, offset: int) -> bool:
+    """Whether a part is the last: the file's size tells, as a server may send less than it was asked for."""
+    size = reply.headers.get("content-range", "").rpartition("/")[2]
+    if not size.isdecimal():
+        return len(reply.body) < PIECE_BYTES
+    return offset + len(reply.body) >= int(size)
+
+
 def whole_records(body: bytes) -> int:
     """How many bytes of a part of a CSV file are whole records: up to a line's end outside of quotes."""
     end = body.rfind(b"\n")
-    while end >= 0 and body.count(b'"', 0, end) % 2:
-        end = body.rfind(b"\n", 0, end)
+    quotes = body.count(b'"', 0, max(end, 0))
+    while end >= 0 and quotes % 2:
+        before, end = end, body.rfind(b"\n", 0, end)
+        quotes -= body.count(b'"', max(end, 0), before)
     return end + 1
 
 

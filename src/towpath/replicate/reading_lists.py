@@ -10,15 +10,30 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from ..vendors.customerio import Id
-from .reading import Answer, Ask, Chain, Door, Reading, Step, Wanted, answer, column, onwards, page
+from ..warehouse import salvage
+from .reading import (
+    Answer,
+    Ask,
+    Chain,
+    Door,
+    Reading,
+    Step,
+    Unreachable,
+    Wanted,
+    answer,
+    column,
+    onwards,
+    page,
+)
 
 DAY_S = 86_400
 BEGINNING = 1_325_376_000
 """2012-01-01: Customer.io is not older, so this is where everything begins."""
 NARROWEST_S = 3600
+EMPTY_IN_A_ROW = 1000
 
 
 class Listed(Struct, frozen=True):
@@ -46,9 +61,10 @@ class Listed(Struct, frozen=True):
     async def read(self, door: Door, chain: Chain, place: str, wanted: Wanted) -> AsyncGenerator[Step]:
         """Follow `next`."""
         del wanted
-        known = {place} if place else set()
+        known, paging = {place} if place else set(), Paging()
         while True:
             found = await ask_page(door, self.ask, self.at, chain, self.limit, place)
+            paging.follow(found)
             ended = not found.following or (self.until_empty and not found.count)
             if not ended:
                 onwards(found.following, known)
@@ -57,6 +73,23 @@ class Listed(Struct, frozen=True):
             yield Step(page(records, chain.constants, self.wrap), None if ended else place, found.count)
             if ended:
                 return
+
+
+class Paging:
+    """Sees to it that pages come to an end: the vendor may name a next one for ever."""
+
+    def __init__(self) -> None:
+        self._before = b""
+        self._empty = 0
+
+    def follow(self, found: Answer) -> None:
+        """Take a page. Raises `Unreachable` where it is the one before it again, or one empty too many."""
+        self._empty = 0 if found.count else self._empty + 1
+        if self._empty > EMPTY_IN_A_ROW:
+            raise Unreachable(f"Customer.io names another page after {self._empty} empty ones")
+        if found.count and found.records == self._before:
+            raise Unreachable("Customer.io gives the same page again and again")
+        self._before = found.records
 
 
 async def ask_page(
@@ -78,11 +111,18 @@ def _without_credentials(records: bytes, key: str) -> bytes:
     """Cut `user:password@` off a URL of each record."""
     if not key:
         return records
-    found = msgspec.json.decode(records)
-    for record in found:
-        if isinstance(record, dict) and isinstance(record.get(key), str) and "@" in record[key]:
-            record[key] = _plain(record[key])
-    return msgspec.json.encode(found)
+    return b"[%s]" % b",".join(_without(record, key) for record in salvage.split(records))
+
+
+def _without(record: bytes, key: str) -> bytes:
+    try:
+        found = salvage.fields(record)
+        url = salvage.value(found.get(key, Raw(b"null")))
+    except salvage.Unreadable:
+        return b"null" if b"@" in record else record  # refused either way
+    if not isinstance(url, str) or "@" not in url:
+        return record
+    return msgspec.json.encode({**found, key: _plain(url)})
 
 
 def _plain(url: str) -> str:
@@ -118,10 +158,11 @@ class Offset(Struct, frozen=True):
     async def read(self, door: Door, chain: Chain, place: str, wanted: Wanted) -> AsyncGenerator[Step]:
         """Go on behind what was read, to a page that is not full."""
         del wanted
-        offset = int(place or 0)
+        offset, paging = int(place or 0), Paging()
         while True:
             reply = await door.ask(self.ask, *chain.values, **chain.query, limit=self.limit, offset=offset)
             found = answer(reply, self.at)
+            paging.follow(found)
             offset += found.count
             last = found.count < self.limit
             yield Step(page(found.records, chain.constants), None if last else str(offset), found.count)

@@ -15,7 +15,7 @@ from ..jobs.settings import Repeated
 from ..units import Duration, Share
 from ..warehouse import Contract
 from .names import canonical
-from .tables import REPLICATED
+from .tables import HEARD, REPLICATED
 
 _AMERICAN = re.compile(r"(\d\d)/(\d\d)/(\d{4})").fullmatch
 
@@ -127,8 +127,12 @@ class ReplicationSettings(Repeated):
 
     @model_validator(mode="after")
     def _known(self) -> ReplicationSettings:
-        for name, block in self.chosen().items():
+        chosen = self.chosen()
+        if isinstance(self.tables, dict) and len(chosen) < len(self.tables):
+            raise ValueError(f"names a table twice: {', '.join(self.tables)}")
+        for name, block in chosen.items():
             _check_columns(name, block)
+        _check_names({name: block.called or name for name, block in chosen.items()})
         return self
 
     def chosen(self) -> Mapping[str, TableBlock]:
@@ -144,6 +148,18 @@ class ReplicationSettings(Repeated):
     def notes(self) -> Sequence[str]:
         """How the names of the tables were understood (R040)."""
         return canonical(tuple(self.tables)).notes
+
+
+def _check_names(called: Mapping[str, str]) -> None:
+    """Every table has a name of its own in the warehouse, and none of towpath's."""
+    taken = {name: name for name in HEARD}
+    for table, name in called.items():
+        plain = name.lower()
+        if plain.startswith("_towpath_") or not name.isprintable():
+            raise ValueError(f"cannot call the table {table} {name!r} in the warehouse")
+        if plain in taken:
+            raise ValueError(f"calls two tables {name!r} in the warehouse: {taken[plain]} and {table}")
+        taken[plain] = table
 
 
 def _check_columns(name: str, block: TableBlock) -> None:

@@ -8,10 +8,10 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from pydantic import SecretStr
@@ -27,9 +27,12 @@ from .wire import HEAD, MOST_BYTES, RESULTS, Begin, Failure, Finish, Opening, Re
 
 IDLE_S = 5.0
 LEAVE_S = 15.0  # for the work in hand, when it is told to end
+WITHHELD = frozenset({"TOWPATH_KEY"})  # of the environment: libraries of vendors run there
 IN_HAND = 2  # calls sent and not answered: while one is loaded, the next is there already
 TWO_KEYS = "E5616"
 CLOSED = "E5617"
+
+AnyTarget: TypeAlias = DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget
 
 _answer = msgspec.msgpack.Decoder(tuple[bool, msgspec.Raw]).decode
 
@@ -42,7 +45,7 @@ class LoadingProcess:
     """
 
     def __init__(
-        self, target: DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget, hash_key: str, clock: Clock,
+        self, target: AnyTarget, hash_key: str, clock: Clock,
         *, directory: Path | None = None, idle_s: float = IDLE_S,
     ) -> None:  # fmt: skip
         self._opening = encode(Opening(_in_the_clear(target.model_dump(by_alias=True)), hash_key))
@@ -187,6 +190,7 @@ class Child:
                 # -P: import from where towpath is, not from the directory it was started in.
                 sys.executable, "-P", "-m", "towpath.warehouse.process",
                 stdin=PIPE, stdout=PIPE, cwd=directory, start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name not in WITHHELD},
             )  # fmt: skip
         except OSError as error:
             raise faults.ended(f"it cannot be started: {error.strerror}") from error
@@ -262,11 +266,9 @@ class Desk:
         self._idle_s = idle_s
         self._opened: dict[str, tuple[str, LoadingProcess]] = {}
 
-    def warehouse(
-        self, target: DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget, hash_key: str = ""
-    ) -> Warehouse:
+    def warehouse(self, target: AnyTarget, hash_key: str = "") -> Warehouse:
         """Return the warehouse of a target; nothing is started before it is used. Raises `TowpathError`."""
-        name = msgspec.json.encode(_in_the_clear(target.model_dump(by_alias=True)), order="sorted").decode()
+        name = _named(target)
         if name not in self._opened:
             opened = LoadingProcess(
                 target, hash_key, self._clock, directory=self._directory, idle_s=self._idle_s
@@ -283,11 +285,22 @@ class Desk:
             )
         return found
 
+    async def retain(self, wanted: Iterable[tuple[AnyTarget, str]]) -> None:
+        """End the processes of all other warehouses (targets with hash keys), once their calls are done."""
+        named = {(_named(target), hash_key) for target, hash_key in wanted}
+        gone = [name for name, (hash_key, _) in self._opened.items() if (name, hash_key) not in named]
+        left = [self._opened.pop(name)[1] for name in gone]
+        await asyncio.gather(*[process.close() for process in left])
+
     async def close(self) -> None:
         """End every process, once its calls are done."""
         opened = [process for _, process in self._opened.values()]
         self._opened.clear()
         await asyncio.gather(*[process.close() for process in opened])
+
+
+def _named(target: AnyTarget) -> str:
+    return msgspec.json.encode(_in_the_clear(target.model_dump(by_alias=True)), order="sorted").decode()
 
 
 def _looked_at(answered: asyncio.Future[bytes]) -> None:

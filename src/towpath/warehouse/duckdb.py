@@ -60,6 +60,7 @@ class DuckDbLoader(SqlLoader):
         super().__init__(hash_key, now)
         self._path = Path(target.path)
         self._schema = target.db_schema
+        self._file: tuple[int, int] | None = None
         self._connection = self._connected()
         try:
             self.opened()
@@ -71,9 +72,10 @@ class DuckDbLoader(SqlLoader):
         with self._told():
             connection = duckdb.connect(str(self._path), config=dict(SETTINGS))
             connection.execute("SET TimeZone = 'UTC'")
+            self._file = _identity(self._path)
             if self._schema != "main":
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self.quoted(self._schema)}")
-                connection.execute(f"SET schema = {literal(self._schema)}")
+                connection.execute(f"SET schema = {literal(self.quoted(self._schema))}")
             return connection
 
     @contextmanager
@@ -118,11 +120,18 @@ class DuckDbLoader(SqlLoader):
         self.run("BEGIN")
         try:
             yield
+            self._still_there()
             self.run("COMMIT")
         except BaseException:
             with suppress(duckdb.Error):  # a failed commit has rolled back already
                 self._connection.execute("ROLLBACK")
             raise
+
+    def _still_there(self) -> None:
+        """What is written to a file that was removed or exchanged is nowhere."""
+        if _identity(self._path) != self._file:
+            why = "it was removed, or another one was put in its place, while it was open"
+            raise faults.out_of_reach(str(self._path), why)
 
     def found(self, table: str) -> Mapping[str, Kind]:
         """The columns a table has."""
@@ -240,6 +249,15 @@ class DuckDbLoader(SqlLoader):
             _exchange(self._path, new)
         finally:
             self._connection = self._connected()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, by whatever name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _copy(old: Path, new: Path) -> None:

@@ -98,6 +98,8 @@ class PostgresLoader(SqlLoader):
         """Turn errors of PostgreSQL into errors for people. None of them holds a value."""
         try:
             yield
+        except errors.ProgramLimitExceeded:
+            raise
         except errors.DiskFull as error:
             raise faults.full("to PostgreSQL", _first(error)) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
@@ -189,7 +191,7 @@ class PostgresLoader(SqlLoader):
                 statement = f"COPY {name} FROM STDIN (FORMAT csv)".encode()
                 with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
                     copy.write(sink.getvalue())
-        except psycopg.DataError as error:
+        except (psycopg.DataError, errors.ProgramLimitExceeded) as error:
             raise Unfit(_first(error)) from error
         except psycopg.Error:
             with self._told():
@@ -197,6 +199,13 @@ class PostgresLoader(SqlLoader):
 
     def merge(self, shape: Shape, columns: Sequence[Column], load: Load, at: datetime) -> int:
         """Merge the rows staged; how many were added or changed. Rows that are equal are not even locked."""
+        try:
+            with self._connection.transaction():
+                return self._merge(shape, columns, load, at)
+        except errors.ProgramLimitExceeded as error:  # a row or key too wide for a page
+            raise Unfit(_first(error)) from error
+
+    def _merge(self, shape: Shape, columns: Sequence[Column], load: Load, at: datetime) -> int:
         table, key = self.quoted(shape.name), [self.quoted(name) for name in shape.table.key]
         values = {
             self.quoted(column.name): self.merged(column, shape, load, "t", "b")

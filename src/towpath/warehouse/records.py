@@ -334,10 +334,21 @@ class Records:
                 row = self._row(given, taken) | {name: one for name, (one,) in constants.items()}
                 self._check(row)
             except salvage.Unreadable as refused:
-                taken.refusals.append(Refusal(str(refused), record.decode(errors="replace")))
+                taken.refusals.append(Refusal(str(refused), self._shown(record)))
                 self._undone(taken, drift)
                 continue
             taken.extend({name: [value] for name, value in row.items()}, 1)
+
+    def _shown(self, record: bytes) -> str:
+        """A refused record as it came, but for what the table is to hash or to leave out."""
+        guarded = {key for key, node in self._root.below.items() if node.guarded}
+        if not guarded:
+            return record.decode(errors="replace")
+        try:
+            given = salvage.fields(record)
+        except salvage.Unreadable:
+            return "{}"  # nobody can say where in it that stands
+        return msgspec.json.encode({key: one for key, one in given.items() if key not in guarded}).decode()
 
     def _check(self, row: dict[str, Any]) -> None:
         missing = [name for name in self._key if row.get(name) is None]

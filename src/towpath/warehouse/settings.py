@@ -39,7 +39,8 @@ class PostgresTarget(Settings):
     def about(self) -> str:
         """Where it is, for people, without its password."""
         place = urlsplit(self.url.get_secret_value())
-        return f"PostgreSQL {place.hostname or 'local'}{place.path}, schema {self.db_schema}"
+        host = place.netloc.rpartition("@")[2] or "local"  # with its port
+        return f"PostgreSQL {host}{place.path}, schema {self.db_schema}"
 
 
 class ParquetTarget(Settings):

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
 
 import msgspec
@@ -25,6 +26,7 @@ MOST_REFUSED = 10_000  # records of one table that are kept
 NOT_PREPARED = "E5603"
 HASHED_CHANGED = "E5604"
 NEWER = "E5618"
+NAME_TAKEN = "E5619"
 
 OWN: Mapping[str, tuple[Column, ...]] = {
     STATE: (Column("key", "text"), Column("value", "text")),
@@ -98,7 +100,10 @@ class SqlLoader(ABC):
 
     @abstractmethod
     def merge(self, shape: Shape, columns: Sequence[Column], load: Load, at: datetime) -> int:
-        """Merge the rows staged as `_batch` into the table; how many were added or changed."""
+        """Merge the rows staged as `_batch` into the table; how many were added or changed.
+
+        Raises `Unfit`, with nothing merged, where the table does not take one of them.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -154,6 +159,7 @@ class SqlLoader(ABC):
             self._readings.pop(name, None)
 
     def _prepare(self, shape: Shape) -> None:
+        self._renamed(shape)
         columns = self.columns_of(shape)
         found = self.found(shape.name)
         if found:
@@ -161,6 +167,9 @@ class SqlLoader(ABC):
             self._alter(shape.name, columns, found)
         else:
             self.create(shape.name, columns, shape.table.key)
+        if not {self.named(column.name) for column in columns} <= set(found):
+            # Somebody dropped it, or a column is new: how far it was read no longer holds.
+            self.run(f"DELETE FROM {STATE} WHERE split_part(key, '/', 3) = $1", shape.table.name)
         known = with_columns_before(shape, self._shapes.get(shape.table.name))
         encoded = msgspec.json.encode(known).decode()
         kept = self.run(f"SELECT shape FROM {SHAPES} WHERE name = $1", shape.name)
@@ -168,6 +177,24 @@ class SqlLoader(ABC):
             self._describe(shape, columns)
             self.run(f"DELETE FROM {SHAPES} WHERE name = $1", shape.name)
             self.run(f"INSERT INTO {SHAPES} VALUES ($1, $2)", shape.name, encoded)
+
+    def _renamed(self, shape: Shape) -> None:
+        """Give a table with its rows the name that it has now; one name is for one table."""
+        of_another = (one for one in self._shapes.values() if one.table.name != shape.table.name)
+        taken = any(self._same(one.name, shape.name) and self.found(one.name) for one in of_another)
+        before = self._shapes.get(shape.table.name)
+        moves = before is not None and before.name != shape.name and bool(self.found(before.name))
+        if taken or shape.name.startswith("_towpath_") or (moves and self.found(shape.name)):
+            raise name_taken(shape)
+        if before is None or before.name == shape.name:
+            return
+        if moves:
+            self.run(f"ALTER TABLE {self.quoted(before.name)} RENAME TO {self.quoted(shape.name)}")
+        self.run(f"DELETE FROM {SHAPES} WHERE name = $1", before.name)
+        self.run(f"UPDATE {SEEN} SET table_name = $1 WHERE table_name = $2", shape.name, before.name)
+
+    def _same(self, one: str, other: str) -> bool:
+        return self.named(one).lower() == self.named(other).lower()
 
     def columns_of(self, shape: Shape) -> list[Column]:
         """Every column of the table in the target, lineage last."""
@@ -219,8 +246,8 @@ class SqlLoader(ABC):
         return shape
 
     def shapes(self) -> Sequence[Shape]:
-        """Every table there is."""
-        return list(self._shapes.values())
+        """Every table there is; one that somebody dropped is none."""
+        return [shape for shape in self._shapes.values() if self.found(shape.name)]
 
     def _reading(self, table: str) -> Reading:
         if (reading := self._readings.get(table)) is None:
@@ -282,10 +309,9 @@ class SqlLoader(ABC):
         columns = [*reading.columns, LINEAGE_COLUMNS[0]]
         written = 0
         if rows.num_rows:
-            rows, unfit = self._sifted(rows, columns)
+            merge = partial(self.merge, shape, columns, load, self._moment())
+            written, unfit = self._put(rows, columns, merge)
             refusals += unfit
-        if rows.num_rows:
-            written = self.merge(shape, columns, load, self._moment())
         self._refuse(shape, load, refusals)
         self._keep(load.state)
         return Wrote(
@@ -302,32 +328,20 @@ class SqlLoader(ABC):
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._now(), UTC)
 
-    def _sifted(self, rows: pa.Table, columns: Sequence[Column]) -> tuple[pa.Table, list[Refusal]]:
-        """Stage the rows; those that the database does not take are refused, and the others staged."""
+    def _put(
+        self, rows: pa.Table, columns: Sequence[Column], merge: Callable[[], int]
+    ) -> tuple[int, list[Refusal]]:
+        """Merge the rows; how many were written, and those that the database does not take."""
         try:
             self.staged("_batch", rows, columns)
-        except Unfit:
-            refusals: list[Refusal] = []
-            fitting = [part for part in self._fitting(rows, columns, refusals) if part.num_rows]
-            rows = pa.concat_tables(fitting) if fitting else rows.slice(0, 0)
-            self.staged("_batch", rows, columns)
-            return rows, refusals
-        return rows, []
-
-    def _fitting(
-        self, rows: pa.Table, columns: Sequence[Column], refusals: list[Refusal]
-    ) -> Iterator[pa.Table]:
-        try:
-            self.staged("_batch", rows, columns)
+            return merge(), []
         except Unfit as why:
             if rows.num_rows == 1:
-                refusals.append(Refusal(f"the target does not take it: {why}", _as_record(rows)))
-                return
-            half = rows.num_rows // 2
-            yield from self._fitting(rows.slice(0, half), columns, refusals)
-            yield from self._fitting(rows.slice(half), columns, refusals)
-        else:
-            yield rows
+                return 0, [Refusal(f"the target does not take it: {why}", _as_record(rows))]
+        half = rows.num_rows // 2
+        first, refused = self._put(rows.slice(0, half), columns, merge)
+        second, more = self._put(rows.slice(half), columns, merge)
+        return first + second, refused + more
 
     def _refuse(self, shape: Shape, load: Load, refusals: Sequence[Refusal]) -> None:
         if not refusals:
@@ -511,6 +525,17 @@ def with_columns_before(shape: Shape, before: Shape | None) -> Shape:
             *shape.hashed,
             *(name for name in before.hashed if name not in own and name not in shape.hashed),
         ),
+    )
+
+
+def name_taken(shape: Shape) -> TowpathError:
+    """The error of a table that is to have the name of another."""
+    return TowpathError(
+        f"the table {shape.table.name} cannot be called {shape.name} in the warehouse",
+        code=NAME_TAKEN,
+        why="another table there has this name: rows of the two would be mixed, or stay behind",
+        fix="choose another name (`called`), or drop or rename the table that has it",
+        data="nothing was changed",
     )
 
 
