@@ -36,6 +36,11 @@ def redact_url(url: str, secrets: Collection[str] = ()) -> str:
     return redact(_PARAMETER.sub(_masked, _USERINFO.sub(r"\g<1>", url)), secrets)
 
 
+def is_credential(name: str) -> bool:
+    """Whether the name of a parameter or field says that it holds a credential."""
+    return _CREDENTIAL_PARAMETER.search(name) is not None
+
+
 def header_secrets(headers: Mapping[str, str], *, credentials_only: bool = False) -> Iterator[str]:
     """Yield the values of headers that may not be shown: whole, without the scheme, and what Basic wraps.
 
@@ -62,7 +67,7 @@ def setting_secrets(settings: Any) -> frozenset[str]:
 
 def _masked(parameter: re.Match[str]) -> str:
     before, name, value = parameter.groups()
-    return f"{before}{name}={MASK if _CREDENTIAL_PARAMETER.search(name) else value}"
+    return f"{before}{name}={MASK if is_credential(name) else value}"
 
 
 def _walk(value: Any) -> Iterator[str]:

@@ -236,7 +236,7 @@ def test_what_is_meant_has_to_be_clear(shell: Shell, place: Path, cio: Workspace
     assert "E4431" in shell("replicate", "run", "nothing").err
     assert "E4431" in shell("replicate", "status", "--replication", "other").err
     file = cio.configure(place)
-    file.write_text(file.read_text() + "  second: {from: cio, to: wh}\n")
+    file.write_text(file.read_text() + "  second: {from: cio, to: wh, tables: [topics]}\n")
     assert "E4432" in shell("replicate", "status").err
     file.write_text("version: 1\nstorage: ./data\n")
     assert "replications:" in shell("replicate", "run").err

@@ -129,3 +129,19 @@ def test_a_name_is_one_thing(load: Load) -> None:
 def test_every_table_can_be_chosen_by_its_name(load: Load) -> None:
     entry = only(load(f"  copy: {{from: cio, to: wh, tables: [{', '.join(REPLICATED)}]}}\n"))
     assert list(entry.settings.chosen()) == list(REPLICATED)
+
+
+@pytest.mark.spec("R006", "R042")
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("{from: cio, to: wh, tables: [topics, segments]}", 'segments is read into "wh" by "one" already'),
+        ("{from: second, to: wh, tables: {segments: {called: groups}}}", "in another way"),
+        ("{from: second, to: wh, deletes: remove}", "in another way"),
+    ],
+)
+def test_two_replications_do_not_share_a_table(load: Load, other: str, said: str) -> None:
+    one = "  one: {from: cio, to: wh, tables: [campaigns, segments]}\n"
+    assert said in refusal(load, f"{one}  other: {other}\n")
+    assert len(load(f"{one}  other: {{from: second, to: wh, tables: [segments]}}\n").replications) == 2
+    assert len(load(f"{one}  other: {{from: cio, to: wh, tables: [topics]}}\n").replications) == 2

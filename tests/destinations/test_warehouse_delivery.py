@@ -310,3 +310,13 @@ async def test_columns_of_reports_are_hashed_and_left_out_like_others() -> None:
     (record,) = reported(warehouse)
     assert "object_type" not in record
     assert warehouse.shapes["message_events"].hashed == ("recipient",)
+
+
+@pytest.mark.spec("R051", "R056")
+@pytest.mark.parametrize("vague", [False, True])
+async def test_a_refused_user_whose_id_is_hashed_is_told_of_by_his_message(vague: bool) -> None:
+    warehouse = FakeWarehouse()
+    warehouse.refuses, warehouse.vague = {"u2"}, vague
+    told = [message("identify", message_id=f"m{n}", user_id=f"u{n}", traits={"plan": n}) for n in (1, 2, 3)]
+    ended = await deliver(warehouse, *told, hash=["user_id"], hash_key="k")
+    assert [type(one) for one in ended] == [Delivered, Rejected, Delivered]

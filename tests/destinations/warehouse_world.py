@@ -53,6 +53,8 @@ class FakeWarehouse:
         self.erased: list[str] = []
         self.fails: list[Exception] = []
         self.refuses: set[str] = set()
+        self.vague = False
+        """Whether it says of what it refuses no more than that it does."""
 
     async def prepare(self, shapes: Sequence[Shape]) -> None:
         self.shapes.update({shape.name: shape for shape in shapes})
@@ -65,10 +67,9 @@ class FakeWarehouse:
         self._fail()
         self.loads.append(load)
         self.states.update({key: value for key, value in load.state.items() if value is not None})
-        refused = [record for record in records_of(load) if record["id"] in self.refuses]
-        return Wrote(
-            refusals=tuple(Refusal("odd", msgspec.json.encode(record).decode()) for record in refused)
-        )
+        told = enumerate(records_of(load))
+        refused = [place for place, record in told if record["id"] in self.refuses]
+        return Wrote(refusals=tuple(Refusal("odd", "{}", -1 if self.vague else at) for at in refused))
 
     async def erase(self, ids: Sequence[str]) -> Mapping[str, int]:
         self._fail()

@@ -65,7 +65,9 @@ class Persons:
         erased = await self._app.people.erase(ids)
         destinations = {name: _said_of(entry) for name, entry in self._app.config.destinations.items()}
         warehouses = await self._app.replications.erase(sorted(ids))
-        told = {"warehouses": warehouses} if warehouses else {}
+        left = [name for name, rows in warehouses.items() if isinstance(rows, str)]
+        told: dict[str, Any] = {"warehouses": warehouses} if warehouses else {}
+        told |= {"incomplete": left} if left else {}
         return {"ids": sorted(ids), **erased, "destinations": destinations, **told}
 
     async def suppress(self, request: Request) -> Any:

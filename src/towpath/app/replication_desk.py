@@ -203,5 +203,5 @@ async def _answered(asking: Awaitable[T]) -> T:
     except Undelivered as error:
         reason = str(getattr(error.outcome, "reason", ""))
         raise TowpathError(
-            f"Customer.io did not answer: {reason}", code="E5640", data="Nothing was changed."
+            f"Customer.io did not answer: {reason}", code=UNANSWERED, data="Nothing was changed."
         ) from error

@@ -8,7 +8,7 @@ import typer
 
 from .client import Client, path
 from .options import DEFAULT_CONFIG, ConfigOption, JsonOption, LimitOption, YesOption
-from .output import WrongUse, confirm, say, show_fields, show_json, show_rows
+from .output import PARTIAL, WrongUse, confirm, say, show_fields, show_json, show_rows
 
 events = typer.Typer(no_args_is_help=True, help="The kept messages.")
 deliveries = typer.Typer(no_args_is_help=True, help="What became of messages at destinations.")
@@ -306,7 +306,10 @@ def erase_person(
         show_rows(rows, MENTION_COLUMNS, "nothing names these ids", as_json=False)
     if not yes:
         confirm("Erase all of this for good? A message that names several ids goes as a whole.", yes=yes)
-    show_fields(client.post("/people/erase", {"ids": ids}), as_json=json)
+    receipt = client.post("/people/erase", {"ids": ids})
+    show_fields(receipt, as_json=json)
+    if "incomplete" in receipt:
+        raise typer.Exit(PARTIAL)
 
 
 @people.command("suppress")

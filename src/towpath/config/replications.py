@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from towpath.replicate.settings import ReplicationSettings
+from towpath.replicate.settings import ReplicationSettings, TableBlock
+from towpath.replicate.tables import usual
 from towpath.warehouse.settings import WarehouseAccount
 
 from . import errors
@@ -31,7 +32,30 @@ class Replications:
 
     def entries(self) -> dict[str, ReplicationEntry]:
         """The replications that are right, by name."""
-        return {entry.name: entry for entry in self._read()}
+        found = {entry.name: entry for entry in self._read()}
+        self._tell_shared(found.values())
+        return found
+
+    def _tell_shared(self, entries: Iterable[ReplicationEntry]) -> None:
+        """Two replications of one table into one warehouse: each would take the other's rows for gone.
+
+        Of other workspaces they may be, where both keep the table in the same way: it is one table there.
+        """
+        first: dict[tuple[str, str], ReplicationEntry] = {}
+        for entry in entries:
+            where = entry.target.target.about
+            for table, block in (entry.settings.chosen() or dict.fromkeys(usual(), TableBlock())).items():
+                other = first.setdefault((where, table), entry) if block.enabled else entry
+                if other is entry:
+                    continue
+                if not {*entry.sources}.isdisjoint(other.sources):
+                    title = f'the table {table} is read into "{entry.settings.to}" by "{other.name}" already'
+                elif _kept(entry, table) != _kept(other, table):
+                    title = f'"{other.name}" keeps the table {table} of "{entry.settings.to}" in another way'
+                else:
+                    continue
+                hint = "name the table in one of them, or give one another warehouse or schema"
+                self._checker.add(errors.VALUE, title, ("replications", entry.name), hint, at_key=True)
 
     def _read(self) -> Iterator[ReplicationEntry]:
         for name, settings in self._blocks.items():
@@ -72,6 +96,14 @@ class Replications:
             self._checker.add(errors.ACCOUNT, title, place, f"name an account of the type {kind}")
             return None
         return entry
+
+
+def _kept(entry: ReplicationEntry, table: str) -> tuple[object, ...]:
+    """How a replication keeps a table, as far as a table of a warehouse can be kept in one way only."""
+    settings = entry.settings
+    block = settings.chosen().get(table) or TableBlock()
+    columns = ({*block.columns}, {*block.exclude}, {*block.hash})
+    return (*columns, block.called, block.contract or settings.contract, settings.deletes)
 
 
 def warehouse_of(entry: AccountEntry) -> WarehouseAccount | None:

@@ -16,7 +16,7 @@ from towpath.http import Undelivered
 from towpath.message import KINDS, Message, identifier
 from towpath.outcome import Delivered, Rejected, Retry, Skipped
 from towpath.warehouse import Contract, Load, Lost, Page, Refusal, Warehouse
-from towpath.warehouse.faults import UNFORESEEN
+from towpath.warehouse.faults import UNFORESEEN, unforeseen
 from towpath.warehouse.port import PORT
 from towpath.warehouse.settings import WarehouseAccount
 
@@ -86,9 +86,9 @@ class WarehouseSettings(WarehouseAccount):
         default=500, ge=20, le=1500, description="Columns a table gets at most; the rest is kept in `_extra`."
     )
     max_tables: int = Field(
-        default=1000,
+        default=500,
         ge=1,
-        le=10_000,
+        le=2000,
         description="Tables of one event there may be; events beyond are kept in `tracks`, with their "
         "properties.",
     )
@@ -282,9 +282,9 @@ class EventsToWarehouse(Destination[WarehouseSettings]):
         refusals: dict[Place, Refusal] = {}
         for (table, workspace), records in _records(taken, columns).items():
             state = {STATE + table: changed.pop(table)} if table in changed else {}
-            load = _load_of(table, workspace, parts[table], records, state)
-            wrote = await warehouse.load(load)
-            refusals.update(((table, _id(refusal.record)), refusal) for refusal in wrote.refusals)
+            told = _latest(records) if parts[table] == USERS else records
+            wrote = await warehouse.load(_load_of(table, workspace, parts[table], told, state))
+            refusals.update(((table, _id(one, told)), one) for one in wrote.refusals)
         return refusals
 
 
@@ -353,8 +353,6 @@ def _records(taken: Sequence[Taken], columns: Columns) -> Mapping[Place, list[di
 def _load_of(
     table: str, workspace: str, part: Part, records: list[dict[str, Any]], state: dict[str, str | None]
 ) -> Load:
-    if part == USERS:
-        records = _latest(records)
     page = Page(msgspec.json.encode(records))
     return Load(table, workspace, RUN, (page,), "patch" if part == USERS else "append", state=state)
 
@@ -367,9 +365,18 @@ def _latest(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(folded.values())
 
 
-def _id(record: str) -> str:
-    found: str = msgspec.json.decode(record).get("id", "")
-    return found
+def _id(refusal: Refusal, told: Sequence[dict[str, Any]]) -> str:
+    """Whose row it was. Raises `TowpathError` where nobody can say, so that fewer are tried at once.
+
+    A record is kept without what is hashed or left out, which may be its id.
+    """
+    ids = [record["id"] for record in told]
+    if refusal.place >= 0 or len(ids) == 1:
+        return str(ids[max(refusal.place, 0)])
+    found = msgspec.json.decode(refusal.record).get("id")
+    if found in ids:
+        return str(found)
+    raise unforeseen("a row was refused that cannot be told from others")
 
 
 def _outcome(payload: Payload, reports: Sequence[str], refusals: Mapping[Place, Refusal]) -> Ended:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
-from pydantic import SecretStr
 
 from towpath.clock import Clock
 from towpath.errors import TowpathError
 
 from . import faults
 from .loading import Counted, Gone, Load, Warehouse, Wrote
-from .settings import DltTarget, DuckDbTarget, ParquetTarget, PostgresTarget
+from .settings import DltTarget, DuckDbTarget, ParquetTarget, PostgresTarget, in_the_clear
 from .table import Shape
 from .wire import HEAD, MOST_BYTES, RESULTS, Begin, Failure, Finish, Opening, Reset, decode, encode, framed
 
@@ -48,7 +47,7 @@ class LoadingProcess:
         self, target: AnyTarget, hash_key: str, clock: Clock,
         *, directory: Path | None = None, idle_s: float = IDLE_S,
     ) -> None:  # fmt: skip
-        self._opening = encode(Opening(_in_the_clear(target.model_dump(by_alias=True)), hash_key))
+        self._opening = encode(Opening(in_the_clear(target.model_dump(by_alias=True)), hash_key))
         self._clock = clock
         self._directory = directory
         self._idle_s = idle_s
@@ -300,7 +299,7 @@ class Desk:
 
 
 def _named(target: AnyTarget) -> str:
-    return msgspec.json.encode(_in_the_clear(target.model_dump(by_alias=True)), order="sorted").decode()
+    return msgspec.json.encode(in_the_clear(target.model_dump(by_alias=True)), order="sorted").decode()
 
 
 def _looked_at(answered: asyncio.Future[bytes]) -> None:
@@ -313,15 +312,3 @@ def _said(code: int) -> str:
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return f"it ended with code {code}"
-
-
-def _in_the_clear(value: Any) -> Any:
-    match value:
-        case SecretStr():
-            return value.get_secret_value()
-        case dict():
-            return {name: _in_the_clear(one) for name, one in value.items()}
-        case list():
-            return [_in_the_clear(one) for one in value]
-        case _:
-            return value

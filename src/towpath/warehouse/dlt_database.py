@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import SecretStr
 
 from towpath.errors import TowpathError
 
 from .faults import Hindered
-from .settings import DltTarget
+from .settings import DltTarget, in_the_clear
 from .table import Kind
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"  # read when dlt is imported
@@ -197,8 +196,7 @@ def _destination(target: DltTarget) -> Any:
             fix="correct `destination` of the account",
             data="nothing was written",
         )
-    given = target.credentials
-    secret = given.get_secret_value() if isinstance(given, SecretStr) else given
+    secret = in_the_clear(target.credentials)
     return factory(**target.options, **({} if secret is None else {"credentials": secret}))
 
 

@@ -130,16 +130,20 @@ class DuckDbLoader(SqlLoader):
     def _still_there(self) -> None:
         """What is written to a file that was removed or exchanged is nowhere."""
         if _identity(self._path) != self._file:
-            why = "it was removed, or another one was put in its place, while it was open"
-            raise faults.out_of_reach(str(self._path), why)
+            raise faults.exchanged(str(self._path))
 
     def found(self, table: str) -> Mapping[str, Kind]:
-        """The columns a table has."""
-        rows = self.run(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $1 "
-            "AND schema_name = current_schema() AND database_name = current_database() ORDER BY column_index",
+        """The columns a table has, asked of it alone: DuckDB would list those of all tables each time."""
+        here = "schema_name = current_schema() AND database_name = current_database()"
+        places = self.run(
+            f"SELECT database_name, schema_name FROM duckdb_tables() WHERE table_name = $1 AND {here} "
+            "UNION ALL "
+            f"SELECT database_name, schema_name FROM duckdb_views() WHERE view_name = $1 AND {here}",
             table,
         )
+        if not places:
+            return {}
+        rows = self.run("SELECT name, type FROM pragma_table_info($1)", _path(*places[0], table))
         return {name: KINDS.get(kind, "text") for name, kind in rows}
 
     def create(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> None:

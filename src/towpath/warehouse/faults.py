@@ -17,6 +17,7 @@ EXTRA_MISSING = "E5612"
 UNFORESEEN = "E5613"
 REFUSED = "E5614"
 NOT_REWRITTEN = "E5615"
+EXCHANGED = "E5624"
 
 NOTHING_LOST = (
     "nothing of this batch was written; what was confirmed before stands, and a new run goes on there"
@@ -40,6 +41,17 @@ def out_of_reach(path: str, why: str) -> TowpathError:
     return TowpathError(
         f"{path} cannot be opened", code=OUT_OF_REACH, why=why, data="nothing was written",
         fix="check the path, that its directory exists, and that the user towpath runs as may write there",
+    )  # fmt: skip
+
+
+def exchanged(path: str) -> Hindered:
+    """The file that is open is not the one that is there."""
+    return Hindered(
+        f"{path} was removed, or another file was put in its place, while it was open", code=EXCHANGED,
+        why="what is written to the old one would be nowhere",
+        fix="nothing: the next try opens what is there; rows that were in the old file are read again where "
+        "the source still has them",
+        data="nothing was written",
     )  # fmt: skip
 
 

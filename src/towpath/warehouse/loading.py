@@ -43,10 +43,15 @@ class Load(Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Struct, frozen=True):
-    """A record that could not become a row; it is kept, as it came, in the table `_towpath_refused`."""
+    """A record that could not become a row; it is kept in the table `_towpath_refused`.
+
+    `record` is as it came, but for what the table hashes or leaves out; `place` counts the records of the
+    `Load` from 0, and is -1 where only the target refused it.
+    """
 
     reason: str
     record: str
+    place: int = -1
 
 
 class Wrote(Struct, frozen=True, omit_defaults=True):

@@ -334,7 +334,7 @@ class Records:
                 row = self._row(given, taken) | {name: one for name, (one,) in constants.items()}
                 self._check(row)
             except salvage.Unreadable as refused:
-                taken.refusals.append(Refusal(str(refused), self._shown(record)))
+                taken.refusals.append(Refusal(str(refused), self._shown(record), taken.read - 1))
                 self._undone(taken, drift)
                 continue
             taken.extend({name: [value] for name, value in row.items()}, 1)

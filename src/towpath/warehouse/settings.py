@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from towpath.destination import Settings
+from towpath.redaction import is_credential
 
 
 class DuckDbTarget(Settings):
@@ -55,13 +56,26 @@ class ParquetTarget(Settings):
         return f"Parquet files in {self.path}"
 
 
+def _hidden(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields whose names say that they hold a secret, as secrets; hosts and users are shown."""
+    return {
+        name: _hidden(one) if isinstance(one, dict)
+        else SecretStr(one) if isinstance(one, str) and is_credential(name)
+        else one
+        for name, one in fields.items()
+    }  # fmt: skip
+
+
+Credentials: TypeAlias = Annotated[dict[str, Any], AfterValidator(_hidden)]
+
+
 class DltTarget(Settings):
     """Any destination of dlt: BigQuery, Snowflake, Redshift, Databricks, ClickHouse, and others."""
 
     kind: Literal["dlt"] = "dlt"
     destination: str = Field(description="The name dlt knows it by, like `bigquery` or `filesystem`.")
     dataset: str = Field(default="customerio", description="The dataset or schema of the tables.")
-    credentials: dict[str, Any] | SecretStr | None = Field(
+    credentials: Credentials | SecretStr | None = Field(
         default=None, description="What dlt needs to open it: a URL, or its fields."
     )
     options: dict[str, Any] = Field(
@@ -119,3 +133,16 @@ class WarehouseAccount(Settings):
             return self
         path = directory.absolute() / Path(target.path).expanduser()
         return self.model_copy(update={target.kind: target.model_copy(update={"path": str(path)})})
+
+
+def in_the_clear(value: Any) -> Any:
+    """A setting with what it hides shown, as whoever opens the target needs it."""
+    match value:
+        case SecretStr():
+            return value.get_secret_value()
+        case dict():
+            return {name: in_the_clear(one) for name, one in value.items()}
+        case list():
+            return [in_the_clear(one) for one in value]
+        case _:
+            return value

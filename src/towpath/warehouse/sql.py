@@ -70,6 +70,7 @@ class SqlLoader(ABC):
         self._shapes: dict[str, Shape] = {}
         self._prepared: dict[str, Shape] = {}
         self._readings: dict[str, Reading] = {}
+        self._doubted: set[str] = set()
 
     # What a dialect gives
 
@@ -146,7 +147,8 @@ class SqlLoader(ABC):
 
     def prepare(self, shapes: Sequence[Shape]) -> None:
         """Make the tables there are not yet, and columns that are missing; nothing is ever dropped."""
-        new = [shape for shape in shapes if self._prepared.get(shape.table.name) != shape]
+        known = {name: one for name, one in self._prepared.items() if name not in self._doubted}
+        new = [shape for shape in shapes if known.get(shape.table.name) != shape]
         if not new:
             return
         with self.transaction():
@@ -157,6 +159,7 @@ class SqlLoader(ABC):
             self._shapes[name] = with_columns_before(shape, self._shapes.get(name))
             self._prepared[name] = shape
             self._readings.pop(name, None)
+            self._doubted.discard(name)
 
     def _prepare(self, shape: Shape) -> None:
         self._renamed(shape)
@@ -252,7 +255,8 @@ class SqlLoader(ABC):
     def _reading(self, table: str) -> Reading:
         if (reading := self._readings.get(table)) is None:
             shape = self._prepared.get(table) or self.shape(table)
-            kinds = self.found(shape.name)
+            if not (kinds := self.found(shape.name)):
+                raise not_prepared(table)
             known = {column.name: kinds[self.named(column.name)] for column in shape.kept}
             own = {self.named(name) for name in known}
             beyond = {name: kind for name, kind in kinds.items() if name not in own}
@@ -289,13 +293,14 @@ class SqlLoader(ABC):
         if not load.pages:
             self.keep(load.state)
             return Wrote()
-        reading = self._reading(load.table)
         try:
+            reading = self._reading(load.table)
             batch = reading.read(load)
             with self.transaction():
                 return self._load(load, reading, batch)
         except BaseException:
             self._readings.pop(load.table, None)  # it may know of columns that did not come to be
+            self._doubted.add(load.table)  # or somebody changed the table
             raise
 
     def _load(self, load: Load, reading: Reading, batch: Batch) -> Wrote:
