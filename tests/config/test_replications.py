@@ -19,7 +19,7 @@ accounts:
   second: {type: customerio, access_token: key-2}
   keyless: {type: customerio, region: us}
   wh: {type: warehouse, duckdb: ./warehouse.duckdb}
-  lake: {type: warehouse, parquet: ./lake, hash_key: pepper-and-salt}
+  lake: {type: warehouse, parquet: ./lake, hash_key: pepper-and-salt-and-more}
 replications:
 """
 
@@ -118,6 +118,29 @@ def test_what_is_wrong_is_said_at_its_line(load: Load, text: str, said: str) -> 
     told = refusal(load, f"  copy: {text}\n")
     assert said in told
     assert "key-1" not in told
+
+
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("{type: warehouse}", "needs exactly one of"),
+        ("{type: warehouse, duckdb: a.db, parquet: ./b}", "needs exactly one of"),
+        ("{type: warehouse, postgres: 'postgresql://u:pw-0123@[bad/db'}", "needs exactly one of"),
+        ("{type: warehouse, postgres: {url: 'postgresql://u:pw-0123@[bad/db'}}", "is not a PostgreSQL URL"),
+        ("{type: warehouse, duckdb: a.db, hash_key: x}", "16"),
+    ],
+)
+def test_a_warehouse_that_is_wrong_is_told_of_where_only_a_replication_uses_it(
+    account: str, said: str
+) -> None:
+    whole = TOP.replace(
+        "replications:\n", f"  odd: {account}\nreplications:\n  copy: {{from: cio, to: odd}}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        parse(whole, Path("towpath.yaml"), {})
+    words = "; ".join(f"{problem.title} {problem.hint}" for problem in caught.value.problems)
+    assert said in words or "PostgreSQL URL" in words
+    assert "pw-0123" not in words
 
 
 def test_a_name_is_one_thing(load: Load) -> None:

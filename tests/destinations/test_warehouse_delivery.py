@@ -138,7 +138,7 @@ async def test_discarded_properties_are_told() -> None:
 
 async def test_hashed_columns_are_texts_whatever_comes() -> None:
     warehouse = FakeWarehouse()
-    secret: dict[str, Any] = {"hash": ["email", "user_id"], "hash_key": "key", "max_columns": 20}
+    secret: dict[str, Any] = {"hash": ["email", "user_id"], "hash_key": "k" * 16, "max_columns": 20}
     many: dict[str, Any] = {f"p{number}": number for number in range(30)}
     odd = many | {"email": {"work": "a@example.com", "all": ["b@example.com"], "n": 5}}
     await deliver(warehouse, message("identify", traits=odd), **secret)
@@ -157,7 +157,7 @@ async def test_hashed_columns_are_texts_whatever_comes() -> None:
 async def test_a_column_that_is_hashed_from_now_on_gives_nothing_away() -> None:
     warehouse = FakeWarehouse()
     await deliver(warehouse, paid(1))
-    (ended,) = await deliver(warehouse, paid(77, 2), hash=["total"], hash_key="key")
+    (ended,) = await deliver(warehouse, paid(77, 2), hash=["total"], hash_key="k" * 16)
     assert 77 not in warehouse.records("paid")[1].values()
     assert "77" not in warehouse.records("paid")[1].values()
     assert "is left out" in str(ended)
@@ -306,7 +306,7 @@ async def test_a_page_s_key_cannot_claim_that_a_mail_was_opened() -> None:
 async def test_columns_of_reports_are_hashed_and_left_out_like_others() -> None:
     warehouse = FakeWarehouse()
     told = told_by_customerio(trust="server")
-    await deliver(warehouse, told, hash=["recipient"], hash_key="k", exclude=["object_type"])
+    await deliver(warehouse, told, hash=["recipient"], hash_key="k" * 16, exclude=["object_type"])
     (record,) = reported(warehouse)
     assert "object_type" not in record
     assert warehouse.shapes["message_events"].hashed == ("recipient",)
@@ -318,5 +318,5 @@ async def test_a_refused_user_whose_id_is_hashed_is_told_of_by_his_message(vague
     warehouse = FakeWarehouse()
     warehouse.refuses, warehouse.vague = {"u2"}, vague
     told = [message("identify", message_id=f"m{n}", user_id=f"u{n}", traits={"plan": n}) for n in (1, 2, 3)]
-    ended = await deliver(warehouse, *told, hash=["user_id"], hash_key="k")
+    ended = await deliver(warehouse, *told, hash=["user_id"], hash_key="k" * 16)
     assert [type(one) for one in ended] == [Delivered, Rejected, Delivered]

@@ -102,14 +102,17 @@ async def test_every_call_reaches_the_target(desk: Desk, target: DuckDbTarget) -
     await warehouse.load(words("one", run="r2", seen=True))
     assert await warehouse.finish("words", "acme", "r2", state={"b": "2"}) == Gone(1, 2)
     await warehouse.keep({"c": "3", "b": None})
-    assert await warehouse.state("") == {"a": "1", "c": "3"}
+    kept = await warehouse.state("")
+    mine = {key: value for key, value in kept.items() if not key.startswith("_towpath/")}
+    assert mine == {"a": "1", "c": "3"}
     (counted,) = [one for one in await warehouse.counts() if one.table == "words"]
     assert (counted.rows, counted.deleted) == (1, 1)
     await warehouse.load(Load("people", "acme", "r1", (page(person("c1")),)))
     assert (await warehouse.erase(["c1"]))["people"] == 1
     await warehouse.execute(["CREATE VIEW seen AS SELECT word FROM words"])
     await warehouse.reset(["words"], None, ["a"])
-    assert await warehouse.state("") == {"c": "3"}
+    assert await warehouse.state("c") == {"c": "3"}
+    assert await warehouse.state("a") == {}
 
 
 async def test_many_callers_share_a_process_and_are_served_in_order(desk: Desk, target: DuckDbTarget) -> None:
@@ -342,3 +345,25 @@ def test_a_package_that_is_missing_is_named(
         opening.open_loader(target)
     assert package in found.value.title
     assert f"towpath[{extra}" in found.value.fix
+
+
+@pytest.mark.spec("R048", "R051")
+async def test_another_hash_key_is_refused_before_anything_is_written_or_missed(
+    tmp_path: Path, target: DuckDbTarget
+) -> None:
+    clock = SystemClock()
+    for key, other in (("the first key", False), ("another key", True), ("the first key", False)):
+        desk = Desk(clock, tmp_path)
+        warehouse = desk.warehouse(target, key)
+        try:
+            if other:
+                with pytest.raises(TowpathError, match="hash_key") as caught:
+                    await warehouse.prepare([Shape(PEOPLE, hashed=("email",))])
+                assert caught.value.code == "E5625"
+                with pytest.raises(TowpathError, match="hash_key"):
+                    await warehouse.erase(["ann@x.example"])
+            else:
+                await warehouse.prepare([Shape(PEOPLE, hashed=("email",))])
+                await warehouse.erase(["ann@x.example"])
+        finally:
+            await desk.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from pydantic import ValidationError
+
 from towpath.replicate.settings import ReplicationSettings, TableBlock
 from towpath.replicate.tables import usual
 from towpath.warehouse.settings import WarehouseAccount
@@ -78,13 +80,25 @@ class Replications:
         entry = self._account(settings.to, WAREHOUSE, (*path, "to"))
         if entry is None:
             return None
-        found = warehouse_of(entry)
+        found = self._warehouse(entry)
         hashes = any(block.hash for block in settings.chosen().values())
         if found is not None and hashes and found.hash_key is None:
             title = f'a table hashes columns, and the account "{settings.to}" has no hash_key'
             hint = "add a secret that stays the same:  hash_key: ${secret:warehouse_hash}"
             self._checker.add(errors.MISSING, title, ("accounts", settings.to), hint, at_key=True)
         return found
+
+    def _warehouse(self, entry: AccountEntry) -> WarehouseAccount | None:
+        """The warehouse of an account; what is wrong with it is said here, as no destination may use it."""
+        try:
+            return WarehouseAccount.model_validate(_fields(entry))
+        except ValidationError as error:
+            # Without what was given: it may be a URL with a password.
+            for one in error.errors(include_url=False, include_input=False):
+                said = one["msg"].removeprefix("Value error, ")
+                place = ("accounts", entry.name, *one["loc"][:1])
+                self._checker.add(errors.VALUE, f'the account "{entry.name}": {said}', place)
+            return None
 
     def _account(self, name: str, kind: str, place: Path) -> AccountEntry | None:
         entry = self._accounts.get(name)
@@ -108,8 +122,11 @@ def _kept(entry: ReplicationEntry, table: str) -> tuple[object, ...]:
 
 def warehouse_of(entry: AccountEntry) -> WarehouseAccount | None:
     """The warehouse of an account; None where the account is wrong, as is said of it elsewhere."""
-    fields = {key: value for key, value in entry.fields.items() if key in WarehouseAccount.model_fields}
     try:
-        return WarehouseAccount.model_validate(fields)
-    except ValueError:
+        return WarehouseAccount.model_validate(_fields(entry))
+    except ValidationError:
         return None
+
+
+def _fields(entry: AccountEntry) -> dict[str, object]:
+    return {key: value for key, value in entry.fields.items() if key in WarehouseAccount.model_fields}

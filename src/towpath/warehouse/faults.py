@@ -18,6 +18,7 @@ UNFORESEEN = "E5613"
 REFUSED = "E5614"
 NOT_REWRITTEN = "E5615"
 EXCHANGED = "E5624"
+OTHER_KEY = "E5625"
 
 NOTHING_LOST = (
     "nothing of this batch was written; what was confirmed before stands, and a new run goes on there"
@@ -127,4 +128,14 @@ def not_rewritten(path: str, why: str) -> Hindered:
         f"{path} could not be written anew", code=NOT_REWRITTEN, why=why,
         fix="make room for a second copy of it on that disk, then erase again",
         data="the rows are removed, but bytes of them are still in unused parts of the file",
+    )  # fmt: skip
+
+
+def other_key() -> TowpathError:
+    """The hashes that are there were made with another key."""
+    return TowpathError(
+        "the hash_key is another than the one that this warehouse's hashes were made with", code=OTHER_KEY,
+        why="the same value would be hashed in two ways, and nobody could be found and erased any more",
+        fix="give the account the hash_key of before, or a warehouse (or schema) of its own",
+        data="nothing was written or removed",
     )  # fmt: skip

@@ -30,6 +30,8 @@ from .wire import ARGUMENTS, HEAD, MOST_BYTES, Begin, Failure, Finish, Opening, 
 
 GRACE_S = 10.0
 AHEAD = 2  # calls that are read before their turn
+KEY = "_towpath/hash_key"
+"""Where a target keeps by which key its hashes are made."""
 
 _call = msgspec.msgpack.Decoder(tuple[str, msgspec.Raw]).decode
 
@@ -64,7 +66,7 @@ class Opened:
         """What comes of a call. Whatever goes wrong is said, never raised."""
         try:
             method, argument = _call(frame)
-            return encode((True, perform(self._open(), method, argument)))
+            return encode((True, perform(self._open(), method, argument, self._opening.hash_key)))
         except TowpathError as error:
             if isinstance(error, faults.Hindered):
                 self.close()  # it may be half gone; the next call opens it anew
@@ -90,9 +92,26 @@ class Opened:
                 loader.close()
 
 
-def perform(loader: Loader, method: str, argument: msgspec.Raw) -> Any:
-    """Do one call."""
-    return METHODS[method](loader, decode(argument, type=ARGUMENTS[method]))
+def perform(loader: Loader, method: str, argument: msgspec.Raw, hash_key: str = "") -> Any:
+    """Do one call. Raises `TowpathError`, also where hashes were made with another key."""
+    given = decode(argument, type=ARGUMENTS[method])
+    if method == "prepare" and any(shape.hashed for shape in given):
+        _keep_key(loader, hash_key, first=True)
+    elif method == "erase":
+        _keep_key(loader, hash_key, first=False)
+    return METHODS[method](loader, given)
+
+
+def _keep_key(loader: Loader, hash_key: str, *, first: bool) -> None:
+    """See that the key is the one of before, by what it makes of nothing; the first one is noted."""
+    from .arrow import hashed
+
+    mark = hashed(hash_key.encode(), "")
+    kept = loader.state(KEY).get(KEY)
+    if kept is None and first:
+        loader.keep({KEY: mark})
+    elif kept not in (None, mark):
+        raise faults.other_key()
 
 
 def _begin(loader: Loader, given: Begin) -> None:

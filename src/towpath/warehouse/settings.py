@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from towpath.destination import Settings
 from towpath.redaction import is_credential
@@ -35,6 +35,17 @@ class PostgresTarget(Settings):
     db_schema: str = Field(
         default="customerio", alias="schema", description="The schema; made where it is not."
     )
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: SecretStr) -> SecretStr:
+        try:
+            right = urlsplit(value.get_secret_value()).scheme in ("postgres", "postgresql")
+        except ValueError:
+            right = False
+        if not right:
+            raise ValueError("is not a PostgreSQL URL; write postgresql://user:password@host/database")
+        return value
 
     @property
     def about(self) -> str:
@@ -103,7 +114,9 @@ class WarehouseAccount(Settings):
     parquet: str | ParquetTarget | None = Field(default=None, description="A directory of Parquet files.")
     dlt: DltTarget | None = Field(default=None, description="A destination of dlt.")
     hash_key: SecretStr | None = Field(
-        default=None, description="The secret of hashed columns; needed where a table hashes one."
+        default=None,
+        min_length=16,
+        description="The secret of hashed columns, 16 characters or more; needed where a table hashes one.",
     )
 
     @model_validator(mode="after")
@@ -111,6 +124,11 @@ class WarehouseAccount(Settings):
         given = [one for one in (self.duckdb, self.postgres, self.parquet, self.dlt) if one is not None]
         if len(given) != 1:
             raise ValueError("needs exactly one of duckdb, postgres, parquet, dlt")
+        try:
+            _ = self.target  # a text stands for settings that have to be right as well
+        except ValidationError as error:
+            (first, *_) = error.errors(include_url=False, include_input=False)
+            raise ValueError(first["msg"].removeprefix("Value error, ")) from None
         return self
 
     @property
