@@ -587,7 +587,7 @@ class DeliveryLoop:
     def _count(self, lane: Lane, head: Item, outcome: Retry, wish_s: float) -> None:
         """Count a failed attempt, and say when the next one is due; or give up."""
         asked = head.payload is not None  # else preparing it failed, which says nothing of the destination
-        if asked and self.health.failed(lane.person, self._clock.monotonic()):
+        if asked and self.health.failed(lane.person, self._clock.monotonic(), outcome.reason[:500]):
             self._spawn(self._outage.probe())
         head.reason = outcome.reason[:500]
         head.made = head.made if isinstance(head.made, Message) else None  # a failed transform runs again

@@ -12,7 +12,8 @@ HEALTHY_S = 60.0
 class Health:
     """Counts the persons that failed since the last success; enough of them, and the connection is stalled.
 
-    Times are monotonic seconds. `working` is set while the connection is not stalled.
+    Times are monotonic seconds. `working` is set while the connection is not stalled; `reason` is what the
+    last failure said, until somebody succeeds.
     """
 
     def __init__(self, stall_persons: int = STALL_PERSONS) -> None:
@@ -20,6 +21,7 @@ class Health:
         self.stalled_at: float | None = None
         self.succeeded_at: float | None = None
         self.recovered_at: float | None = None
+        self.reason = ""
         self.working = asyncio.Event()
         self.working.set()
         self._failing: set[str] = set()
@@ -35,14 +37,15 @@ class Health:
         ended = self.stalled
         if ended:
             self.recovered_at = now
-        self.succeeded_at, self.stalled_at, self._probes = now, None, 0
+        self.succeeded_at, self.stalled_at, self._probes, self.reason = now, None, 0, ""
         self.working.set()
         self._failing.clear()
         return ended
 
-    def failed(self, person: str, now: float) -> bool:
+    def failed(self, person: str, now: float, reason: str = "") -> bool:
         """Count a failure; whether it begins a stall."""
         self._failing.add(person)
+        self.reason = reason
         if self.stalled or len(self._failing) < self.stall_persons:
             return False
         self.stalled_at = now

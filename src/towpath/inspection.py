@@ -16,6 +16,7 @@ def snapshot(loop: DeliveryLoop) -> dict[str, Any]:
     return {
         "destination": loop.connection.destination_name,
         "state": _state(loop),
+        "why": loop.health.reason if loop.health.stalled else "",
         "throttled_s": round(loop.throttled_s, 1),
         "paused": [views.pause(pause) for pause in loop.pauses.in_force],
         "in_memory": loop.lanes.size,

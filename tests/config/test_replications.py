@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from towpath.config import Config, ConfigError, parse
 from towpath.config.resolved import ReplicationEntry
 from towpath.replicate.tables import REPLICATED
+from towpath.warehouse.settings import PostgresTarget
 
 TOP = """\
 version: 1
@@ -141,6 +143,28 @@ def test_a_warehouse_that_is_wrong_is_told_of_where_only_a_replication_uses_it(
     words = "; ".join(f"{problem.title} {problem.hint}" for problem in caught.value.problems)
     assert said in words or "PostgreSQL URL" in words
     assert "pw-0123" not in words
+
+
+@pytest.mark.spec("D08")
+@pytest.mark.parametrize(
+    ("url", "about"),
+    [
+        ("postgresql://u:pw-0123@db.example:5433/cdp", "PostgreSQL db.example:5433/cdp, schema customerio"),
+        ("postgres:///cdp", "PostgreSQL local/cdp, schema customerio"),
+        (
+            "host=/run/pg port=5433 user=u password='pw-0123 x' dbname=cdp",
+            "PostgreSQL /run/pg:5433/cdp, schema customerio",
+        ),
+    ],
+)
+def test_a_database_is_shown_without_its_password(url: str, about: str) -> None:
+    assert PostgresTarget(url=SecretStr(url)).about == about
+
+
+@pytest.mark.parametrize("url", ["not a url", "mysql://h/d", "postgresql://u:pw@[bad/db", ""])
+def test_what_is_no_database_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not a PostgreSQL URL"):
+        PostgresTarget(url=SecretStr(url))
 
 
 def test_a_name_is_one_thing(load: Load) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from towpath.health import Health
+from towpath.inspection import snapshot
 from towpath.message import Message
 from towpath.outcome import Retry
 from towpath.testing.loop import virtual
@@ -174,7 +175,10 @@ async def test_memory_fills_during_an_outage_and_everything_is_delivered_after_i
     await s.pass_s(HOUR_S)
     assert await s.rows() == []
     assert len(s.loop._lanes) < 80
+    shown = snapshot(s.loop)
+    assert (shown["state"], shown["why"]) == ("stalled", DOWN.reason)
     await s.drained()
+    assert snapshot(s.loop)["why"] == ""
     assert (await s.balance()).delivered == 300
     await s.stop()
 

@@ -367,3 +367,16 @@ async def test_another_hash_key_is_refused_before_anything_is_written_or_missed(
                 await warehouse.erase(["ann@x.example"])
         finally:
             await desk.close()
+
+
+@pytest.mark.spec("R049")
+async def test_one_file_with_two_schemas_is_refused_before_they_lock_each_other_out(tmp_path: Path) -> None:
+    desk, path = Desk(SystemClock(), tmp_path), str(tmp_path / "one.duckdb")
+    first = desk.warehouse(DuckDbTarget(path=path))
+    assert desk.warehouse(DuckDbTarget(path=path)) is first
+    with pytest.raises(TowpathError, match="same duckdb file") as caught:
+        desk.warehouse(DuckDbTarget(path=path, schema="other"))
+    assert caught.value.code == "E5626"
+    await desk.retain(())
+    desk.warehouse(DuckDbTarget(path=path, schema="other"))
+    await desk.close()

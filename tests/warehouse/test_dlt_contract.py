@@ -11,6 +11,7 @@ import duckdb
 import pytest
 from pydantic import SecretStr
 
+from towpath.errors import TowpathError
 from towpath.testing.loader import HASH_KEY, LoaderContract, hashed, page
 from towpath.warehouse import Column, Load, Shape, Table
 from towpath.warehouse.dlt import DltLoader
@@ -83,6 +84,9 @@ def test_what_dlt_does_in_its_own_way_loses_nothing(tmp_path: Path, monkeypatch:
     wrote = loader.load(load)
     assert (wrote.written, wrote.unchanged, [*wrote.drift]) == (0, 2, ["n: number"])
     assert loader.state("") == {"place": "1"}
+    with pytest.raises(TowpathError) as caught:
+        loader.prepare([Shape(Table("Odd Names", wider, ("id",)), hashed=("eMail",), called="mine")])
+    assert caught.value.code == "E5659"
     loader.close()
     with duckdb.connect(str(place)) as database:
         rows = database.sql('SELECT id, n, e_mail, _extra FROM acme."odd_names" ORDER BY id').fetchall()

@@ -242,6 +242,6 @@ def status(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
     columns = ["source", "accepted", "duplicates", "refused", *_heard_columns(heard)]
     show_rows(sources, columns, "\nno source yet", as_json=False)
     rows = [{"connection": name, **line} for name, line in found["connections"].items()]
-    columns = ["connection", "destination", "state", "in_memory", "cursor", "failures", "failure"]
+    columns = ["connection", "destination", "state", "why", "in_memory", "cursor", "failures", "failure"]
     show_rows(rows, columns, "no connection is at work", as_json=False)
     show_rows(found["pauses"], ["connection", "capability", "since", "reason"], "no pauses", as_json=False)

@@ -30,6 +30,7 @@ WITHHELD = frozenset({"TOWPATH_KEY"})  # of the environment: libraries of vendor
 IN_HAND = 2  # calls sent and not answered: while one is loaded, the next is there already
 TWO_KEYS = "E5616"
 CLOSED = "E5617"
+TWO_WAYS = "E5626"
 
 AnyTarget: TypeAlias = DuckDbTarget | PostgresTarget | ParquetTarget | DltTarget
 
@@ -264,15 +265,18 @@ class Desk:
         self._directory = directory
         self._idle_s = idle_s
         self._opened: dict[str, tuple[str, LoadingProcess]] = {}
+        self._files: dict[str, str] = {}
 
     def warehouse(self, target: AnyTarget, hash_key: str = "") -> Warehouse:
         """Return the warehouse of a target; nothing is started before it is used. Raises `TowpathError`."""
         name = _named(target)
         if name not in self._opened:
+            self._see_alone(target)
             opened = LoadingProcess(
                 target, hash_key, self._clock, directory=self._directory, idle_s=self._idle_s
             )
             self._opened[name] = (hash_key, opened)
+            self._files[name] = getattr(target, "path", "")
         key, found = self._opened[name]
         if key != hash_key:
             raise TowpathError(
@@ -283,6 +287,18 @@ class Desk:
                 data="nothing was written",
             )
         return found
+
+    def _see_alone(self, target: AnyTarget) -> None:
+        """Raise `TowpathError` where another process has the same file: each would lock the other out."""
+        path = getattr(target, "path", "")
+        if path and path in (self._files[name] for name in self._opened):
+            raise TowpathError(
+                f"two accounts name the same {target.kind} file in different ways",
+                code=TWO_WAYS,
+                why=f"{path} can be open in one loading process only, which has one schema",
+                fix="give the two the same settings, or each a file of its own",
+                data="nothing was written",
+            )
 
     async def retain(self, wanted: Iterable[tuple[AnyTarget, str]]) -> None:
         """End the processes of all other warehouses (targets with hash keys), once their calls are done."""

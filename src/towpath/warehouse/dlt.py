@@ -42,6 +42,7 @@ REFUSED_KINDS: Mapping[str, Kind] = {
 }
 BETWEEN = "\x1f"
 TYPED = "E5658"
+NAMED_OTHERWISE = "E5659"
 
 
 class Known(Struct, frozen=True):
@@ -102,6 +103,8 @@ class DltLoader:
     def _planned(self, shape: Shape) -> Known:
         before = self._known.get(shape.table.name)
         kinds = dict(before.kinds) if before is not None else {}
+        if before is not None and before.shape.name != shape.name and self._has_rows(before.shape):
+            raise _named_otherwise(before.shape, shape)
         if before is not None:
             changed = (set(shape.hashed) ^ set(before.shape.hashed)) & kinds.keys()
             if changed and self._has_rows(shape):
@@ -333,6 +336,17 @@ class DltLoader:
         if (found := self._known.get(table)) is None:
             raise not_prepared(table)
         return found
+
+
+def _named_otherwise(before: Shape, shape: Shape) -> TowpathError:
+    """The error of giving a table that has rows another name."""
+    return TowpathError(
+        f"the table {before.name} is now to be called {shape.name}, and dlt renames none",
+        code=NAMED_OTHERWISE,
+        why="its rows would stay behind, and nobody would be erased in them",
+        fix=f"keep  called: {before.name}  or empty it first:  towpath replicate reset {shape.table.name}",
+        data="nothing was changed",
+    )
 
 
 def _typed(shape: Shape, columns: Sequence[str]) -> TowpathError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -10,6 +11,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 
 from towpath.destination import Settings
 from towpath.redaction import is_credential
+
+_WORD = re.compile(r"(\w+)=('(?:[^'\\]|\\.)*'|\S*)")
+_WORDS = re.compile(rf"\s*(?:{_WORD.pattern}\s*)+").fullmatch
+"""How libpq takes a database beside a URL: `host=… dbname=…`."""
 
 
 class DuckDbTarget(Settings):
@@ -39,8 +44,9 @@ class PostgresTarget(Settings):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
         try:
-            right = urlsplit(value.get_secret_value()).scheme in ("postgres", "postgresql")
+            right = urlsplit(text).scheme in ("postgres", "postgresql") or bool(_WORDS(text))
         except ValueError:
             right = False
         if not right:
@@ -50,9 +56,14 @@ class PostgresTarget(Settings):
     @property
     def about(self) -> str:
         """Where it is, for people, without its password."""
-        place = urlsplit(self.url.get_secret_value())
-        host = place.netloc.rpartition("@")[2] or "local"  # with its port
-        return f"PostgreSQL {host}{place.path}, schema {self.db_schema}"
+        text = self.url.get_secret_value()
+        if _WORDS(text):
+            said = dict(_WORD.findall(text))
+            host, database = f"{said.get('host', 'local')}:{said.get('port', '5432')}", said.get("dbname", "")
+        else:
+            place = urlsplit(text)
+            host, database = place.netloc.rpartition("@")[2] or "local", place.path.lstrip("/")
+        return f"PostgreSQL {host}/{database}, schema {self.db_schema}"
 
 
 class ParquetTarget(Settings):
