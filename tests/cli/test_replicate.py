@@ -207,6 +207,16 @@ def test_a_span_of_time_is_read_again_without_moving_the_cursor(
     )
 
 
+@pytest.mark.spec("R050")
+def test_everything_is_read_again_where_that_is_asked(shell: Shell, place: Path, cio: Workspace) -> None:
+    cio.configure(place, "[activities]")
+    first, usual, full = (
+        shell("replicate", "run", *words, "--json").json()["counts"] for words in ((), (), ("--full",))
+    )
+    assert usual["read"] < first["read"] == full["read"]
+    assert (usual["written"], full["written"]) == (0, 0)
+
+
 def test_another_tools_state_is_taken_over(shell: Shell, place: Path, cio: Workspace) -> None:
     cio.configure(place, "[campaigns, segments]")
     state = {"bookmarks": {"campaigns": {"updated": "2025-03-01T00:00:00Z"}, "nothing": {"x": 1}}}

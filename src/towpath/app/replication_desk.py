@@ -16,7 +16,7 @@ from ..replicate.models import View, views
 from ..replicate.plan import Plan, plan
 from ..replicate.reconcile import Compared, reconcile
 from ..replicate.report import TableReport
-from ..replicate.state import Standing, standings, state_prefix, with_cursor
+from ..replicate.state import Standing, reset, standings, with_cursor
 from ..replicate.tables import HEARD, REPLICATED
 from ..views import moment as shown
 from ..warehouse import Counted, Lost, Shape
@@ -143,8 +143,7 @@ class ReplicationDesk:
         await self._parts.at_rest(name)
         warehouse = self._parts.warehouse(entry.target)
         for workspace in entry.sources:
-            prefixes = [state_prefix(name, workspace, table) for table in chosen]
-            await warehouse.reset(() if keep_rows else chosen, workspace, prefixes)
+            await reset(warehouse, name, workspace, chosen, rows=not keep_rows)
         return {"tables": chosen, "rows": "kept" if keep_rows else "removed"}
 
     async def models(self, name: str, *, dry_run: bool) -> Sequence[View]:

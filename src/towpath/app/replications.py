@@ -19,7 +19,7 @@ from ..replicate.names import canonical
 from ..replicate.people_course import without_export
 from ..replicate.report import Options, Report, Tier
 from ..replicate.settings import ReplicationSettings, TableBlock
-from ..replicate.state import state_prefix
+from ..replicate.state import reset
 from ..replicate.tables import REPLICATED, usual
 from ..state.jobs import HELD
 from ..warehouse import Lost, Shape, Warehouse
@@ -126,10 +126,8 @@ class Replications:
     async def clear(self, warehouse: Warehouse, workspace: Workspace) -> None:
         """Forget how far the tables were read; their rows stay."""
         options = workspace.options
-        prefixes = [
-            state_prefix(options.replication, workspace.name, one.table.name) for one in options.shapes
-        ]
-        await warehouse.reset((), None, prefixes)
+        tables = [one.table.name for one in options.shapes]
+        await reset(warehouse, options.replication, workspace.name, tables)
 
     def ports(self, entry: DestinationEntry) -> Mapping[str, Any]:
         """What a destination asked for by name."""

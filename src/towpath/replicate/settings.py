@@ -71,10 +71,6 @@ class TableBlock(Repeated):
     enabled: bool = Field(default=True, description="Whether it is read.")
 
 
-def _tables(value: Any) -> Any:
-    return {"names": value} if isinstance(value, str | list | tuple) else value
-
-
 class LookBack(Settings):
     """How far back messages are read again, since opens, clicks and conversions come late."""
 

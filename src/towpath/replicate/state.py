@@ -177,7 +177,9 @@ def with_cursor(replication: str, workspace: str, table: str, cursor: float) -> 
     return {f"{prefix}cursor": encoded(float(cursor)), f"{prefix}run": None, f"{prefix}newest": None}
 
 
-async def reset(warehouse: Warehouse, replication: str, workspace: str, tables: Sequence[str]) -> None:
-    """Forget how far tables are: their next run reads everything. Rows stay."""
+async def reset(
+    warehouse: Warehouse, replication: str, workspace: str, tables: Sequence[str], *, rows: bool = False
+) -> None:
+    """Forget how far tables are: their next run reads everything. With `rows` these go as well."""
     prefixes = [state_prefix(replication, workspace, table) for table in tables]
-    await warehouse.reset((), workspace, prefixes)
+    await warehouse.reset(tables if rows else (), workspace, prefixes)
